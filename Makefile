@@ -1,0 +1,49 @@
+# Everything that the project does, one target each. VENV may be set to use another environment.
+VENV ?= .venv
+PYTHON ?= python3
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: demo test test-minimal lint bench docs clean help
+
+help:
+	@echo "make demo | test | test-minimal | lint | bench | docs | clean"
+
+# One environment with every extra; torch comes as the CPU build that constraints.txt names.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[all]" \
+		--group test --group lint --group docs --group bench
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/latalign demo -o demo
+
+test: $(STAMP) test-minimal
+	$(BIN)/python -m pytest -n 2
+
+# The package as it is without any extra: nothing optional may be needed.
+MINIMAL = $(VENV)-minimal
+$(MINIMAL)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(MINIMAL)
+	$(MINIMAL)/bin/pip install --quiet --upgrade "pip>=25.1"
+	$(MINIMAL)/bin/pip install --quiet --editable . --group test
+	touch $(MINIMAL)/.installed
+
+test-minimal: $(MINIMAL)/.installed
+	$(MINIMAL)/bin/python -m pytest tests/test_minimal.py
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+docs: $(STAMP)
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) $(MINIMAL) docs/_build docs/api/generated demo build dist

@@ -1,0 +1,57 @@
+"""The few LAPACK calls of the project behind typed functions: float64 in, float64 out."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg as sla
+from scipy.linalg import lapack
+
+from latalign._validation import Array
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+def cholesky(gram: Array) -> tuple[Array, float] | None:
+    """Return the upper Cholesky factor R (RᵀR = gram) and the 1-norm condition of `gram`.
+
+    None where the matrix is not positive definite in float64. The condition is LAPACK's estimate from
+    the factor: O(d²) once the factor is there.
+    """
+    if not len(gram):
+        return gram, 1.0
+    factor, info = lapack.dpotrf(gram, lower=0, clean=1)
+    if info != 0:
+        return None
+    reciprocal, _ = lapack.dpocon(factor, float(np.abs(gram).sum(axis=0).max()))
+    return np.asarray(factor), 1.0 / reciprocal if reciprocal > 0 else np.inf
+
+
+def solve_cholesky(factor: Array, right: Array) -> Array:
+    """Solve RᵀR z = right."""
+    return np.asarray(sla.cho_solve((factor, False), right, check_finite=False))
+
+
+def solve_upper(factor: Array, right: Array) -> Array:
+    """Solve R z = right for an upper triangular R."""
+    return np.asarray(sla.solve_triangular(factor, right, check_finite=False))
+
+
+def eigh(gram: Array) -> tuple[Array, Array]:
+    """Return the eigenvalues of a symmetric matrix, largest first and never negative, and vectors."""
+    values, vectors = np.linalg.eigh(gram)
+    return np.maximum(values[::-1], 0), np.ascontiguousarray(vectors[:, ::-1])
+
+
+def svd(matrix: Array) -> tuple[Array, Array, Array]:
+    """Return the thin singular value decomposition U, s, Vᵀ."""
+    try:
+        left, values, right = sla.svd(matrix, full_matrices=False, check_finite=False)
+    except np.linalg.LinAlgError:
+        # The divide-and-conquer driver fails on rare matrices that the older one handles.
+        left, values, right = sla.svd(matrix, full_matrices=False, check_finite=False, lapack_driver="gesvd")
+    return np.asarray(left), np.asarray(values), np.asarray(right)
+
+
+def orthonormal(columns: Array) -> Array:
+    """Return an orthonormal basis of the span of independent columns."""
+    return np.linalg.qr(columns)[0]

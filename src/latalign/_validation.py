@@ -1,0 +1,168 @@
+"""Where array-likes become checked float arrays: every shape and finiteness error is raised here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+"""A float64 array: what every statistic and every map is made of."""
+
+Rows = NDArray[Any]
+"""Rows as the user has them: any real dtype, not copied."""
+
+_FLOATS = (np.float16, np.float32, np.float64)
+_SCAN_ROWS = 8192
+
+
+def as_rows(values: ArrayLike, name: str, *, dim: int | None = None) -> Rows:
+    """Return `values` as a 2-D real array, unchanged where it is one already.
+
+    float16, float32, float64 and integers keep their dtype (blocks are cast later, one at a time);
+    anything else that has a value as a real number becomes float64.
+
+    Raises
+    ------
+    TypeError
+        If the values are not real numbers.
+    ValueError
+        If the array is not 2-D, is empty, or is not `dim` wide.
+    """
+    try:
+        rows = np.asarray(values)
+        if rows.dtype.kind == "c":
+            raise TypeError("complex values have no order and no real map")
+        if rows.dtype.kind in "iu":
+            pass
+        elif rows.dtype.type not in _FLOATS or not rows.dtype.isnative:
+            rows = rows.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} needs an array of real numbers of shape (rows, dimensions); "
+            f"got {type(values).__name__}, which is not one ({error})"
+        ) from error
+    if rows.ndim != 2:
+        hint = (
+            " A single row is array[None, :]." if rows.ndim == 1 else " Flatten each item to one row first."
+        )
+        raise ValueError(f"{name} needs a 2-D array (rows, dimensions); got shape {rows.shape}.{hint}")
+    if rows.shape[0] == 0 or rows.shape[1] == 0:
+        raise ValueError(f"{name} needs at least one row and one dimension; got shape {rows.shape}")
+    if dim is not None and rows.shape[1] != dim:
+        raise ValueError(
+            f"{name} needs rows of {dim} dimensions; got {rows.shape[1]} (shape {rows.shape}). "
+            "Give the rows of the space that the map starts from."
+        )
+    return rows
+
+
+def all_finite(block: Rows) -> bool:
+    """Tell whether every value is finite, at the price of one dot product.
+
+    NaN and infinity survive a sum of squares. So may the square of a large finite value, so the
+    answer is checked value by value before it is a no.
+    """
+    if block.dtype.kind in "iu":
+        return True
+    if block.flags.c_contiguous and block.dtype != np.float16:
+        flat = block.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(np.dot(flat, flat)):
+                return True
+    return bool(np.isfinite(block).all())
+
+
+def require_finite(rows: Rows, name: str) -> None:
+    """Raise a ValueError that counts the rows with NaN or infinity, if there are any."""
+    bad, first = 0, -1
+    for start in range(0, len(rows), _SCAN_ROWS):
+        block = rows[start : start + _SCAN_ROWS]
+        if all_finite(block):
+            continue
+        where = np.flatnonzero(~np.isfinite(block).all(axis=1))
+        first = first if bad else start + int(where[0])
+        bad += len(where)
+    if bad:
+        raise ValueError(
+            f"{name} needs finite values; {bad} of {len(rows)} rows contain NaN or infinity "
+            f"(the first is row {first}). Remove or repair those rows."
+        )
+
+
+def as_weights(sample_weight: ArrayLike | None, count: int) -> Array | None:
+    """Return the weights as float64 of shape (count,), or None where every row counts the same."""
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.ndim == 0:
+        weights = np.full(count, float(weights))
+    if weights.shape != (count,):
+        raise ValueError(f"sample_weight needs one weight a row, shape ({count},); got shape {weights.shape}")
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError("sample_weight needs finite weights of zero or more")
+    if not (weights > 0).any():
+        raise ValueError("sample_weight needs at least one weight above zero; all are zero")
+    return weights
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Rows that correspond: row i of `source` and row i of `target` are the same thing.
+
+    Attributes
+    ----------
+    source : array of shape (n, dim_source)
+    target : array of shape (n, dim_target)
+    weight : float64 array of shape (n,), or None
+        What each pair counts; None is one each. No row has a weight of zero.
+    """
+
+    source: Rows
+    target: Rows
+    weight: Array | None = None
+
+    @staticmethod
+    def of(
+        X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike | None = None, *, caller: str = "fit"
+    ) -> Pairs:
+        """Check the two arrays against each other and drop the rows that weigh nothing."""
+        source = as_rows(X, f"{caller}: the source X")
+        target = as_rows(Y, f"{caller}: the target Y")
+        if len(source) != len(target):
+            raise ValueError(
+                f"{caller} needs rows that correspond: X has {len(source)} rows, Y has {len(target)}. "
+                "Pair them first, by order or by id (latalign.pair_by_id)."
+            )
+        weight = as_weights(sample_weight, len(source))
+        if weight is not None and not weight.all():
+            kept = np.flatnonzero(weight)
+            source, target, weight = source[kept], target[kept], weight[kept]
+        return Pairs(source, target, weight)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def is_double(self) -> bool:
+        """Whether both sides carry float64 precision (integers do: they are exact)."""
+        return all(a.dtype.kind in "iu" or a.dtype == np.float64 for a in (self.source, self.target))
+
+    def take(self, index: NDArray[np.intp] | slice) -> Pairs:
+        """Return the pairs at `index`."""
+        weight = None if self.weight is None else self.weight[index]
+        return Pairs(self.source[index], self.target[index], weight)
+
+    def blocks(self, rows: int) -> Iterator[Pairs]:
+        """Yield consecutive views of at most `rows` pairs."""
+        for start in range(0, len(self), rows):
+            yield self.take(slice(start, start + rows))
+
+    def require_finite(self, caller: str = "fit") -> None:
+        """Raise a ValueError that counts the rows with NaN or infinity, if there are any."""
+        require_finite(self.source, f"{caller}: the source X")
+        require_finite(self.target, f"{caller}: the target Y")

@@ -1,0 +1,151 @@
+"""What is known about a fitted map: small frozen records that go into its file as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, cast, final
+
+
+class IllConditionedWarning(UserWarning):
+    """The anchors leave directions undetermined, or nearly so; the message names the remedy."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One method's cross-validated error.
+
+    Attributes
+    ----------
+    method : str
+    error : float
+        What the selection minimised: the mean squared error per value for ``scoring="mse"``, one minus
+        the score for the others. Lower is better.
+    standard_error : float
+        The standard error of that mean, from the spread over the folds.
+    alpha : float or None
+        The ridge penalty that did best, where the method has one.
+    target_rank : int or None
+        The rank that did best, for the methods that limit it.
+    """
+
+    method: str
+    error: float
+    standard_error: float
+    alpha: float | None = None
+    target_rank: int | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How a map was found, and how far to trust it.
+
+    Attributes
+    ----------
+    anchors : int
+        The number of pairs that it was fitted on.
+    rank : int
+        The numerical rank of what was solved: of the source rows for the linear family, of the
+        cross moments for the rigid family.
+    condition : float
+        The condition number of the same, within that rank.
+    error_bound : float
+        The relative rounding error of the coefficients, eps × the condition of the matrix solved with.
+        It says nothing about noise in the data.
+    alpha : float or None
+        The ridge penalty, where there is one.
+    target_rank : int or None
+        The rank that the method limits the map to, where it does.
+    scoring : str or None
+        What the candidates were compared by.
+    baseline : float or None
+        The cross-validated error of no map at all: the mean target row for every source row.
+    candidates : tuple of Candidate
+        Every method that was tried, best first; empty where the method was given.
+    heldout : dict of str to float, or None
+        Errors on pairs that a fit by the same recipe did not see.
+    """
+
+    anchors: int
+    rank: int
+    condition: float
+    error_bound: float
+    alpha: float | None = None
+    target_rank: int | None = None
+    scoring: str | None = None
+    baseline: float | None = None
+    candidates: tuple[Candidate, ...] = ()
+    heldout: Mapping[str, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values; numbers that JSON has no word for become null."""
+        return cast("dict[str, Any]", _plain(asdict(self)))
+
+    @staticmethod
+    def from_json(record: object) -> Evidence:
+        """Return the record that `to_json` wrote, checked field by field.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, unknown or of the wrong type.
+        """
+        values = _checked(record, Evidence, "evidence")
+        entries = values.get("candidates", [])
+        if not isinstance(entries, list):
+            raise ValueError("evidence.candidates is not a list")
+        candidates = tuple(
+            Candidate(**_checked(entry, Candidate, "candidate")) for entry in cast("list[object]", entries)
+        )
+        values["candidates"] = candidates
+        return Evidence(**values)
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "anchors": int,
+    "rank": int,
+    "condition": (int, float),
+    "error_bound": (int, float),
+    "error": (int, float),
+    "standard_error": (int, float),
+    "method": str,
+    "alpha": (int, float, type(None)),
+    "target_rank": (int, type(None)),
+    "scoring": (str, type(None)),
+    "baseline": (int, float, type(None)),
+    "candidates": list,
+    "heldout": (dict, type(None)),
+}
+
+
+def _checked(record: object, kind: type, name: str) -> dict[str, Any]:
+    """Return the record as keyword arguments of `kind`."""
+    known = {field.name for field in fields(kind)}
+    if not isinstance(record, dict):
+        raise ValueError(f"{name} is not a JSON object")
+    values = cast("dict[str, Any]", record)
+    if unknown := set(values) - known:
+        raise ValueError(f"{name} has unknown fields: {', '.join(sorted(unknown))}")
+    for key, value in values.items():
+        number = _KINDS[key] == (int, float)
+        values[key] = value = math.inf if number and value is None else value
+        if not isinstance(value, _KINDS[key]) or isinstance(value, bool):
+            raise ValueError(f"{name}.{key} has the wrong type, {type(value).__name__}")
+    try:
+        kind(**values)
+    except TypeError as error:
+        raise ValueError(f"{name} lacks a field ({error})") from error
+    return values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in cast("list[Any]", value)]
+    return value

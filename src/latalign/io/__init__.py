@@ -1,0 +1,1 @@
+"""Arrays and maps in and out of files."""

@@ -1,0 +1,63 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def written_beside(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path`, and rename it to `path` when the block ends well.
+
+    Whatever goes wrong, the temporary file is removed and a file that was at `path` stays as it was.
+
+    Raises
+    ------
+    OSError
+        If the folder does not exist or cannot be written to, or the disk is full; the message says
+        which, and what to do.
+    """
+    final = Path(path)
+    if final.is_dir():
+        raise IsADirectoryError(f"cannot write {final}: it is a folder. Name a file in it.")
+    if not final.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {final}: the folder {final.parent} does not exist. Make it first."
+        )
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
+    except OSError as error:
+        raise _explained(error, final) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes the file private; a result is as readable as any file the user makes.
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, final)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise _explained(error, final) from error
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _explained(error: OSError, path: Path) -> OSError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OSError(error.errno, f"the disk is full; nothing was left at {path}. Free some space")
+    return type(error)(error.errno, f"cannot write {path}: {error.strerror or error}")

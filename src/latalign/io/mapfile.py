@@ -1,0 +1,149 @@
+"""The map file: safetensors with a JSON header under one metadata key. Never pickle.
+
+Format version 1: the float64 tensors ``source_mean`` (dim_source,), ``matrix`` (dim_source, dim_target)
+and ``target_mean`` (dim_target,), and the metadata key ``latalign`` with one JSON object, keys sorted:
+``format``, ``kind`` ("affine"), ``method``, ``dim_source``, ``dim_target``, ``source``, ``target``,
+``dataset``, ``evidence`` and ``latalign_version``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, cast, final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from latalign._validation import Array
+from latalign._version import __version__
+from latalign.io.files import written_beside
+
+FORMAT = 1
+_KEY = "latalign"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MapHeader:
+    """What a map file says of its map.
+
+    Attributes
+    ----------
+    method : str
+    dim_source, dim_target : int
+    source, target, dataset : str or None
+        The names of the two models and of the data, where they were given.
+    evidence : dict or None
+    kind : str
+    latalign_version : str
+        The version that wrote the file.
+    format : int
+    """
+
+    method: str
+    dim_source: int
+    dim_target: int
+    source: str | None = None
+    target: str | None = None
+    dataset: str | None = None
+    evidence: dict[str, Any] | None = None
+    kind: str = "affine"
+    latalign_version: str = __version__
+    format: int = FORMAT
+
+
+def write_map(path: str | PathLike[str], tensors: Mapping[str, Array], header: MapHeader) -> None:
+    """Write a map file: beside its target, then renamed into place."""
+    text = json.dumps(asdict(header), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    with written_beside(path) as file:
+        file.write(save(dict(tensors), {_KEY: text}))
+
+
+def read_header(path: str | PathLike[str]) -> MapHeader:
+    """Read what a map file says of its map.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a map file, or of an unknown version.
+    """
+    return read_map(path)[1]
+
+
+def read_map(path: str | PathLike[str]) -> tuple[dict[str, Array], MapHeader]:
+    """Read a map file and check its header and the shapes and dtypes of its tensors."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no map file {path}")
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            file = cast("Any", opened)  # its type is not told
+            metadata = cast("Mapping[str, str] | None", file.metadata())
+            names = set(cast("list[str]", file.keys()))
+            header = _parsed(path, (metadata or {}).get(_KEY))
+            expected = {
+                "source_mean": (header.dim_source,),
+                "matrix": (header.dim_source, header.dim_target),
+                "target_mean": (header.dim_target,),
+            }
+            if names != set(expected):
+                raise ValueError(
+                    f"{path} is not a sound map file: it holds the tensors {sorted(names)}, "
+                    f"not {sorted(expected)}"
+                )
+            tensors: dict[str, NDArray[Any]] = {name: file.get_tensor(name) for name in expected}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a map file, or it is truncated ({error}). Maps are written by "
+            "latalign fit, or AffineMap.save."
+        ) from error
+    for name, shape in expected.items():
+        found: NDArray[Any] = tensors[name]
+        if found.shape != shape or found.dtype != np.float64:
+            raise ValueError(
+                f"{path} is not a sound map file: {name} should be float64 of shape {shape}, "
+                f"it is {found.dtype} of shape {found.shape}"
+            )
+    return tensors, header
+
+
+def _parsed(path: str | PathLike[str], text: str | None) -> MapHeader:
+    if text is None:
+        raise ValueError(
+            f"{path} is a safetensors file, but not one of latalign's maps (no {_KEY!r} metadata)"
+        )
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not a sound map file: its header is no JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not a sound map file: its header is no JSON object")
+    values = cast("dict[str, Any]", record)
+    if values.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has map format {values.get('format')!r}; this latalign ({__version__}) reads format "
+            f"{FORMAT}. Update latalign, or write the map again."
+        )
+    if values.get("kind") != "affine":
+        raise ValueError(f"{path} holds a map of kind {values.get('kind')!r}; this latalign reads 'affine'")
+    names = {field.name for field in fields(MapHeader)}
+    if set(values) != names:
+        raise ValueError(
+            f"{path} is not a sound map file: its header has the fields {sorted(values)}, not {sorted(names)}"
+        )
+    texts = {"method": (str,), "latalign_version": (str,)}
+    optional = dict.fromkeys(("source", "target", "dataset"), (str, type(None)))
+    for name, kinds in (texts | optional | {"evidence": (dict, type(None))}).items():
+        if not isinstance(values[name], kinds):
+            raise ValueError(f"{path} is not a sound map file: its {name} is {values[name]!r}")
+    for name in ("dim_source", "dim_target"):
+        if type(values[name]) is not int or values[name] < 1:
+            raise ValueError(f"{path} is not a sound map file: its {name} is {values[name]!r}")
+    return MapHeader(**values)

@@ -1,0 +1,123 @@
+"""The registry: one row a method, read by the selection, the estimators, the command line and the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, final
+
+import numpy as np
+
+from latalign import solve
+from latalign._validation import Array
+from latalign.maps import AffineMap
+from latalign.metrics import squared_error
+from latalign.moments import Grams, Moments
+from latalign.paths import alpha_grid, best_alpha, rank_fold_errors, ridge_fold_errors
+
+Parameters = Mapping[str, Any]
+Grid = tuple[Parameters, ...]
+
+
+def _one(moments: Moments) -> Grid:
+    return ({},)
+
+
+def _alphas(moments: Moments) -> Grid:
+    return tuple({"alpha": float(alpha)} for alpha in alpha_grid(moments))
+
+
+def _ranks(moments: Moments) -> Grid:
+    # The full rank is ridge's own answer.
+    largest = min(moments.dim_source, moments.dim_target, moments.count) - 1
+    return tuple({"rank": rank, "alpha": "auto"} for rank in range(1, max(largest, 1) + 1))
+
+
+def _ridge_errors(train: Moments, heldout: Moments, grid: Grid) -> Array:
+    return ridge_fold_errors(train, heldout, np.array([point["alpha"] for point in grid]))
+
+
+def _rank_errors(train: Moments, heldout: Moments, grid: Grid) -> Array:
+    ranks = np.array([point["rank"] for point in grid])
+    return rank_fold_errors(train, heldout, ranks, best_alpha(train)[0])
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What the rest of the house needs to know of a method.
+
+    Attributes
+    ----------
+    name : str
+    solve : callable
+        ``solve(moments, **parameters) -> AffineMap``.
+    grams : {"both", "source", "none"}
+        The Gram matrices that `solve` reads.
+    parameters : tuple of str
+        The hyperparameters that a user may give.
+    uses_rows : bool
+        Whether `solve` takes ``rows`` to go back to.
+    grid : callable
+        ``grid(moments)``: the values of its hyperparameters that are tried.
+    path : callable or None
+        ``path(train, heldout, grid)``: the sums of squared errors for the whole grid where there is a
+        closed form; None solves for each value in turn.
+    """
+
+    name: str
+    solve: Callable[..., AffineMap]
+    grams: Grams = "source"
+    parameters: tuple[str, ...] = ()
+    uses_rows: bool = False
+    grid: Callable[[Moments], Grid] = field(default=_one)
+    path: Callable[[Moments, Moments, Grid], Array] | None = None
+
+    def fold_errors(self, train: Moments, heldout: Moments, grid: Grid) -> Array:
+        """Return the sum of squared errors on held-out moments for every point of the grid."""
+        if self.path is not None:
+            return self.path(train, heldout, grid)
+        return np.array([squared_error(self.solve(train, **point), heldout) for point in grid])
+
+
+# From the simplest to the one with the most freedom: of two methods that do equally well, the earlier
+# is chosen.
+_ROWS = (
+    Method("orthogonal", solve.orthogonal, grams="none", parameters=("reflection",)),
+    Method("rigid", solve.rigid, grams="none", parameters=("reflection",)),
+    Method("similarity", solve.similarity, parameters=("reflection",)),
+    Method(
+        "ridge",
+        solve.ridge,
+        parameters=("alpha",),
+        uses_rows=True,
+        grid=_alphas,
+        path=_ridge_errors,
+    ),
+    Method(
+        "low_rank",
+        solve.low_rank,
+        parameters=("rank", "alpha"),
+        uses_rows=True,
+        grid=_ranks,
+        path=_rank_errors,
+    ),
+    Method("linear", solve.linear, uses_rows=True),
+    Method("affine", solve.affine, uses_rows=True),
+)
+
+METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _ROWS})
+
+
+def method_named(name: str) -> Method:
+    """Return the method of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message lists those there are.
+    """
+    if name not in METHODS:
+        raise ValueError(f"there is no method {name!r}; there are: auto, {', '.join(METHODS)}")
+    return METHODS[name]

@@ -1,0 +1,176 @@
+"""Errors along a whole path of one hyperparameter, in closed form: no refit for any of its values.
+
+One eigen-decomposition of the source Gram matrix diagonalises every ridge penalty, and one singular
+value decomposition orders every rank. What is left of each of the values is a sum.
+
+References
+----------
+G. H. Golub, M. Heath, G. Wahba, Generalized cross-validation as a method for choosing a good ridge
+parameter, Technometrics 21 (1979) 215-223.
+A. Mukherjee, J. Zhu, Reduced rank ridge regression and its kernel extensions, Statistical Analysis and
+Data Mining 4 (2011) 612-622.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from latalign._linalg import EPS, eigh, svd
+from latalign._validation import Array, Pairs
+from latalign.moments import Moments
+
+N_ALPHAS = 50
+# Leave-one-out residuals of the whole grid are taken where they cost less than this many
+# multiplications (a fraction of a second); beyond, only around the minimum of the generalized score.
+_LOO_BUDGET = 1e10
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Spectrum:
+    """The eigenvalues λ and vectors V of the centred source Gram matrix, and Vᵀ xy."""
+
+    values: Array
+    vectors: Array
+    cross: Array
+
+    @staticmethod
+    def of(moments: Moments) -> Spectrum:
+        """Decompose the moments, within the rank that they can have."""
+        values, vectors = eigh(moments.xx)
+        rank = int(np.count_nonzero(values > len(values) * EPS * values[0]))
+        rank = min(rank, max(moments.count - 1, 0))
+        vectors = vectors[:, :rank]
+        return Spectrum(values[:rank], vectors, vectors.T @ moments.xy)
+
+    @staticmethod
+    def of_rows(pairs: Pairs, moments: Moments) -> Spectrum:
+        """Decompose the rows themselves where they are fewer than their dimensions."""
+        if len(pairs) > moments.dim_source:
+            return Spectrum.of(moments)
+        _, values, right = svd(_centred(pairs, moments)[0])
+        rank = int(np.count_nonzero(values[: len(pairs) - 1] > max(right.shape) * EPS * values[0]))
+        return Spectrum(values[:rank] ** 2, right[:rank].T, right[:rank] @ moments.xy)
+
+    def coefficients(self, alpha: float) -> Array:
+        """Return the ridge coefficients for one penalty."""
+        return self.vectors @ (self.cross / (self.values + alpha)[:, None])
+
+
+def alpha_grid(moments: Moments) -> Array:
+    """Return the penalties that are tried: logarithmic, relative to the mean eigenvalue."""
+    mean = moments.xx_diagonal.mean()
+    return np.asarray((mean if mean > 0 else 1.0) * np.logspace(-8, 4, N_ALPHAS))
+
+
+def gcv_errors(moments: Moments, alphas: Array, spectrum: Spectrum | None = None) -> Array:
+    """Return the generalized cross-validation score of every penalty: an error per value.
+
+    The residual sum of squares over the number of rows, divided by (1 − degrees of freedom / rows)²;
+    the intercept counts as one degree.
+    """
+    spectrum = Spectrum.of(moments) if spectrum is None else spectrum
+    values = spectrum.values
+    explained = (spectrum.cross**2).sum(axis=1) / values
+    total = moments.yy_diagonal.sum()
+    # Written so that nothing cancels as alpha goes to zero.
+    unexplained = max(total - explained.sum(), EPS * total)
+    if len(values) >= moments.count - 1:
+        unexplained = 0.0
+    shrink = alphas / (values[:, None] + alphas)
+    residual = unexplained + explained @ shrink**2
+    left = 1 - (1 + (1 - shrink).sum(axis=0)) / moments.count
+    return residual / (moments.weight * moments.dim_target) / np.maximum(left, EPS) ** 2
+
+
+def loo_errors(pairs: Pairs, moments: Moments, alphas: Array, spectrum: Spectrum) -> Array:
+    """Return the exact leave-one-out mean squared error of every penalty, intercept refitted."""
+    inverse = 1 / (spectrum.values[:, None] + alphas)
+    sums = np.zeros(len(alphas))
+    for part in pairs.blocks(2048):
+        x, y = _centred(part, moments)
+        weight = np.ones(len(part)) if part.weight is None else part.weight
+        z = x @ spectrum.vectors
+        left = 1 - weight[:, None] / moments.weight - (z**2) @ inverse
+        for k in range(len(alphas)):
+            residual = y - z @ (spectrum.cross * inverse[:, k, None])
+            sums[k] += ((residual**2).sum(axis=1) / np.maximum(left[:, k], EPS) ** 2).sum()
+    return sums / (moments.weight * moments.dim_target)
+
+
+def best_alpha(moments: Moments, pairs: Pairs | None = None) -> tuple[float, float]:
+    """Return the penalty with the smallest error, and the error.
+
+    Exact leave-one-out where the rows are in reach, generalized cross-validation elsewhere. Where the
+    whole grid would be too many passes over the rows, leave-one-out walks downhill from the
+    generalized minimum, which is next to its own there.
+    """
+    alphas = alpha_grid(moments)
+    if pairs is None:
+        errors = gcv_errors(moments, alphas)
+        return _smallest(alphas, errors)
+    spectrum = Spectrum.of_rows(pairs, moments)
+    if len(pairs) * moments.dim_source * moments.dim_target * len(alphas) <= _LOO_BUDGET:
+        return _smallest(alphas, loo_errors(pairs, moments, alphas, spectrum))
+    start = int(np.argmin(gcv_errors(moments, alphas, spectrum)))
+    errors = np.full(len(alphas), np.inf)
+    seen: set[int] = set()
+    here = start
+    while True:
+        new = [k for k in (here - 1, here, here + 1) if 0 <= k < len(alphas) and k not in seen]
+        errors[new] = loo_errors(pairs, moments, alphas[new], spectrum)
+        seen.update(new)
+        if (best := int(np.argmin(errors))) == here:
+            return float(alphas[best]), float(errors[best])
+        here = best
+
+
+def ridge_fold_errors(train: Moments, heldout: Moments, alphas: Array) -> Array:
+    """Return the sum of squared errors on held-out moments of every penalty fitted on `train`."""
+    spectrum = Spectrum.of(train)
+    inverse = 1 / (spectrum.values[:, None] + alphas)
+    heldout_cross = spectrum.vectors.T @ heldout.xy
+    heldout_gram = spectrum.vectors.T @ heldout.xx @ spectrum.vectors
+    linear = (spectrum.cross * heldout_cross).sum(axis=1) @ inverse
+    quadratic = np.einsum("jk,jk->k", inverse, (heldout_gram * (spectrum.cross @ spectrum.cross.T)) @ inverse)
+    step = (heldout.source_mean - train.source_mean) @ spectrum.vectors
+    drift = heldout.target_mean - train.target_mean - (inverse.T * step) @ spectrum.cross
+    errors = heldout.yy_diagonal.sum() - 2 * linear + quadratic + heldout.weight * (drift**2).sum(axis=1)
+    return np.maximum(errors, 0)
+
+
+def target_directions(spectrum: Spectrum, alpha: float) -> Array:
+    """Return the target directions (columns) in the order in which ridge predictions use them."""
+    return svd(spectrum.cross / np.sqrt(spectrum.values + alpha)[:, None])[2].T
+
+
+def rank_fold_errors(train: Moments, heldout: Moments, ranks: Array, alpha: float) -> Array:
+    """Return the sum of squared errors on held-out moments of every rank fitted on `train`."""
+    spectrum = Spectrum.of(train)
+    directions = target_directions(spectrum, alpha)
+    into = spectrum.coefficients(alpha) @ directions
+    linear = ((into.T @ heldout.xy) * directions.T).sum(axis=1)
+    quadratic = ((heldout.xx @ into) * into).sum(axis=0)
+    step = (heldout.source_mean - train.source_mean) @ into
+    away = heldout.target_mean - train.target_mean
+    gain = quadratic - 2 * linear + heldout.weight * (step**2 - 2 * step * (away @ directions))
+    total = heldout.yy_diagonal.sum() + heldout.weight * (away**2).sum() + np.cumsum(gain)
+    return np.maximum(total[np.minimum(ranks, len(total)) - 1], 0)
+
+
+def _centred(pairs: Pairs, moments: Moments) -> tuple[Array, Array]:
+    """Return both sides as float64, centred and multiplied by the root of their weights."""
+    x = np.subtract(pairs.source, moments.source_mean, dtype=np.float64)
+    y = np.subtract(pairs.target, moments.target_mean, dtype=np.float64)
+    if pairs.weight is not None:
+        root = np.sqrt(pairs.weight)[:, None]
+        x, y = x * root, y * root
+    return x, y
+
+
+def _smallest(alphas: Array, errors: Array) -> tuple[float, float]:
+    best = int(np.argmin(errors))
+    return float(alphas[best]), float(errors[best])

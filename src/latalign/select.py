@@ -1,0 +1,172 @@
+"""Which method: the cross-validated error of every one, from fold moments, and the choice among them.
+
+The error on a held-out fold is a function of the fold's moments, so K sums of moments give exact K-fold
+cross-validation of every method and every hyperparameter with no second pass over the rows. Only the
+scores that are not sums of squares (cosine, recall) look at held-out rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, final
+
+import numpy as np
+
+from latalign._linalg import EPS
+from latalign._validation import Array, Pairs, Rows
+from latalign.evidence import Candidate
+from latalign.methods import METHODS, Grid, Method
+from latalign.metrics import mean_cosine_score, recall_score
+from latalign.moments import Moments, Precision, all_but_one, fold_numbers, moments_of_pairs
+
+Scoring = Literal["mse", "cosine", "recall@1"]
+"""What candidates are compared by."""
+
+_ROW_SCORES: Mapping[str, Callable[[Rows, Rows], float]] = MappingProxyType(
+    {"cosine": mean_cosine_score, "recall@1": recall_score}
+)
+SCORINGS = ("mse", *_ROW_SCORES)
+
+# Of two errors this close the simpler method wins.
+_TIE = 1.01
+# Scores of rows cost a map and a search for every point of a grid: so few rows and points are looked at.
+_SCORED_ROWS = 1000
+_SCORED_POINTS = 13
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Folds:
+    """Pairs cut at random into folds of equal size, with the moments of each.
+
+    Attributes
+    ----------
+    moments : tuple of Moments
+        One a fold.
+    pairs : Pairs
+    number : (n,) array of int
+        The fold that each pair is in.
+    """
+
+    moments: tuple[Moments, ...]
+    pairs: Pairs
+    number: np.ndarray[tuple[int], np.dtype[np.intp]]
+
+    @staticmethod
+    def of(pairs: Pairs, n_folds: int, rng: np.random.Generator, *, precision: Precision = "double") -> Folds:
+        """Cut the pairs into `n_folds` folds, or into as many as there are pairs if that is fewer."""
+        if n_folds < 2:
+            raise ValueError(f"cross-validation needs at least 2 folds; got n_folds={n_folds}")
+        if len(pairs) < 2:
+            raise ValueError(f"cross-validation needs at least 2 pairs; got {len(pairs)}")
+        n_folds = min(n_folds, len(pairs))
+        number = fold_numbers(len(pairs), n_folds, rng)
+        parts = (pairs.take(np.flatnonzero(number == k)) for k in range(n_folds))
+        moments = tuple(moments_of_pairs(part, precision=precision, grams="source") for part in parts)
+        return Folds(moments, pairs, number)
+
+    def heldout_rows(self, fold: int) -> Pairs:
+        """Return the pairs of one fold, the first thousand at most."""
+        return self.pairs.take(np.flatnonzero(self.number == fold)[:_SCORED_ROWS])
+
+
+def cross_validate(
+    folds: Sequence[Moments], methods: Sequence[Method] = tuple(METHODS.values())
+) -> tuple[Candidate, ...]:
+    """Return every method with its K-fold cross-validated mean squared error, best first.
+
+    Parameters
+    ----------
+    folds : sequence of Moments
+        Moments of disjoint sets of pairs, at least two.
+    methods : sequence of Method
+    """
+    trains = all_but_one(folds)
+    total = trains[0] + folds[0]
+    weights = np.array([fold.weight for fold in folds]) * total.dim_target
+    found: list[Candidate] = []
+    for method in methods:
+        grid = method.grid(total)
+        sums = np.array(
+            [method.fold_errors(train, fold, grid) for train, fold in zip(trains, folds, strict=True)]
+        )
+        found.append(_candidate(method, grid, sums / weights[:, None], weights))
+    return tuple(sorted(found, key=lambda candidate: candidate.error))
+
+
+def cross_validate_rows(
+    folds: Folds, scoring: Scoring, methods: Sequence[Method] = tuple(METHODS.values())
+) -> tuple[Candidate, ...]:
+    """Return every method with one minus its cross-validated score on held-out rows, best first."""
+    score = _ROW_SCORES[scoring]
+    trains = all_but_one(folds.moments)
+    total = trains[0] + folds.moments[0]
+    heldout = [folds.heldout_rows(k) for k in range(len(trains))]
+    weights = np.array([len(part) for part in heldout], dtype=np.float64)
+    found: list[Candidate] = []
+    for method in methods:
+        grid = _thinned(method.grid(total))
+        errors = np.array(
+            [
+                [1 - score(method.solve(train, **point)(part.source), part.target) for point in grid]
+                for train, part in zip(trains, heldout, strict=True)
+            ]
+        )
+        found.append(_candidate(method, grid, errors, weights))
+    return tuple(sorted(found, key=lambda candidate: candidate.error))
+
+
+def choose(candidates: Sequence[Candidate], floor: float = 0.0) -> Candidate:
+    """Return the candidate with the smallest error, or the simplest within 1 % of it.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    floor : float
+        What counts as no error at all: differences below it are rounding.
+    """
+    limit = _TIE * min(candidate.error for candidate in candidates) + floor
+    order = {name: position for position, name in enumerate(METHODS)}
+    close = [candidate for candidate in candidates if candidate.error <= limit]
+    return min(close, key=lambda candidate: order[candidate.method])
+
+
+def baseline_error(folds: Sequence[Moments]) -> float:
+    """Return the cross-validated mean squared error of the mean target row for every source row."""
+    total = 0.0
+    for train, fold in zip(all_but_one(folds), folds, strict=True):
+        away = fold.target_mean - train.target_mean
+        total += float(fold.yy_diagonal.sum() + fold.weight * away.dot(away))
+    return total / (sum(fold.weight for fold in folds) * folds[0].dim_target)
+
+
+def rounding_floor(moments: Moments) -> float:
+    """Return the mean squared error below which the algebra on moments sees only rounding."""
+    mean = (moments.target_mean**2).mean()
+    return float(100 * EPS * (moments.yy_diagonal.mean() / moments.weight + EPS * mean))
+
+
+def _candidate(method: Method, grid: Grid, errors: Array, weights: Array) -> Candidate:
+    """Return the best point of the grid, given its error on every fold (rows: folds)."""
+    means = weights @ errors / weights.sum()
+    best = int(np.argmin(means))
+    spread = float(errors[:, best].std(ddof=1) / np.sqrt(len(errors)))
+    point = grid[best]
+    alpha = point.get("alpha")
+    return Candidate(
+        method=method.name,
+        error=float(means[best]),
+        standard_error=spread,
+        alpha=alpha if isinstance(alpha, float) else None,
+        target_rank=point.get("rank"),
+    )
+
+
+def _thinned(grid: Grid) -> Grid:
+    """Return evenly spread points of a long grid, its ends among them."""
+    if len(grid) <= _SCORED_POINTS:
+        return grid
+    keep: list[int] = np.linspace(0, len(grid) - 1, _SCORED_POINTS).round().astype(int).tolist()
+    return tuple(grid[k] for k in keep)
