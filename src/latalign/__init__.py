@@ -20,7 +20,7 @@ from latalign import metrics, solve
 from latalign._version import __version__
 from latalign.anchors import pair_by_id, random_anchors
 from latalign.evidence import Candidate, Evidence, IllConditionedWarning
-from latalign.fitting import fit
+from latalign.fitting import fit, fit_moments
 from latalign.io.mapfile import MapHeader, read_header
 from latalign.maps import AffineMap, Chain, Map, Normalize
 from latalign.methods import METHODS
@@ -67,6 +67,7 @@ __all__ = [
     "cross_validate",
     "evaluate",
     "fit",
+    "fit_moments",
     "metrics",
     "pair_by_id",
     "random_anchors",

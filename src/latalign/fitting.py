@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from latalign._validation import Pairs
 from latalign.evidence import Candidate, IllConditionedWarning
 from latalign.least_squares import TOLERANCE
 from latalign.maps import AffineMap
-from latalign.methods import Method, method_named
+from latalign.methods import method_named
 from latalign.moments import Moments, Precision, moments_of_pairs
 from latalign.select import (
     SCORINGS,
@@ -106,60 +107,122 @@ def fit(
     True
     """
     pairs = Pairs.of(X, Y, sample_weight, caller="fit")
-    rng = np.random.default_rng(random_state)
-    given = {
-        name: value
-        for name, value in (("alpha", alpha), ("rank", rank), ("reflection", reflection))
-        if value is not None
-    }
+    given = _given(alpha=alpha, rank=rank, reflection=reflection)
+    check_call(method, given, scoring)
+    folds = _folds_of(pairs, method, given, n_folds, precision, np.random.default_rng(random_state))
+    if method == "auto" and scoring != "mse" and isinstance(folds, Folds):
+        fitted = _choose_by_rows(folds, scoring)
+    elif isinstance(folds, Folds):
+        fitted = solve_folds(method, folds.moments, given, pairs)
+    else:
+        fitted = solve_folds(method, (folds,), given, pairs)
+    warn_if_undetermined(fitted)
+    return fitted
+
+
+def fit_moments(
+    *folds: Moments,
+    method: str = "auto",
+    alpha: float | Literal["auto"] | None = None,
+    rank: int | Literal["auto"] | None = None,
+    reflection: bool | None = None,
+) -> AffineMap:
+    """Find the map from moments alone: of a stream, of another machine, of a sum of either.
+
+    Parameters
+    ----------
+    *folds : Moments
+        Moments of disjoint sets of pairs, drawn alike. Several make exact K-fold cross-validation of
+        every choice possible ("auto", the rank of "low_rank", the penalty of "ridge"); of a single one
+        "ridge" takes the generalized score.
+    method, alpha, rank, reflection
+        As in `fit`.
+
+    Returns
+    -------
+    AffineMap
+
+    Raises
+    ------
+    ValueError
+        If no moments are given, or one only where a choice needs several, or they determine no map.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import latalign
+    >>> rng = np.random.default_rng(0)
+    >>> folds = []
+    >>> for _ in range(5):
+    ...     X = rng.normal(size=(40, 4))
+    ...     folds.append(latalign.Moments.of(X, 3 * X))
+    >>> found = latalign.fit_moments(*folds)
+    >>> found.method, np.allclose(found.matrix, 3 * np.eye(4))
+    ('similarity', True)
+    """
+    if not folds:
+        raise ValueError("fit_moments needs Moments; it got none")
+    given = _given(alpha=alpha, rank=rank, reflection=reflection)
+    check_call(method, given, "mse")
+    fitted = solve_folds(method, folds, given)
+    warn_if_undetermined(fitted)
+    return fitted
+
+
+def needs_folds(method: str, given: Mapping[str, Any]) -> bool:
+    """Tell whether a choice among candidates must be made from several folds, rows in reach or not."""
+    return method == "auto" or (method == "low_rank" and given.get("rank", "auto") == "auto")
+
+
+def solve_folds(
+    method: str, folds: Sequence[Moments], given: Mapping[str, Any], pairs: Pairs | None = None
+) -> AffineMap:
+    """Make the choices that are left open from the folds, and solve from their sum; no warning is given.
+
+    Parameters
+    ----------
+    method : str
+    folds : sequence of Moments
+    given : mapping
+        The hyperparameters that the user gave.
+    pairs : Pairs, optional
+        The rows of all folds, where they are in reach.
+    """
+    total = sum(folds[1:], folds[0])
+    check_solvable(total)
+    if needs_folds(method, given) and len(folds) < 2:
+        raise ValueError(
+            f"method {method!r} chooses by cross-validation and needs Moments of at least 2 folds; "
+            "got 1. Give several (fit_moments(*folds)), or name the method and its parameters."
+        )
+    if method == "auto":
+        candidates = cross_validate(folds)
+        chosen = choose(candidates, rounding_floor(total))
+        fitted = _solve(chosen.method, total, _parameters(chosen, rows=pairs is not None), pairs)
+        return _with_candidates(fitted, candidates, "mse", baseline_error(folds))
+    if needs_folds(method, given):
+        chosen = cross_validate(folds, [method_named(method)])[0]
+        given = {"alpha": "auto", **given, "rank": chosen.target_rank}
+    elif method == "ridge" and given.get("alpha", "auto") == "auto" and pairs is None and len(folds) > 1:
+        given = {"alpha": cross_validate(folds, [method_named(method)])[0].alpha}
+    return _solve(method, total, given, pairs)
+
+
+def check_call(method: str, given: Mapping[str, Any], scoring: str) -> None:
+    """Raise a ValueError for an unknown method or scoring, or a parameter that the method does not have."""
+    if scoring not in SCORINGS:
+        raise ValueError(f"fit: scoring is one of {', '.join(SCORINGS)}; got {scoring!r}")
     if method == "auto":
         if given:
             raise ValueError(
                 f'fit: method="auto" chooses by itself; {", ".join(given)} belongs to one method. Name the method.'
             )
-        fitted = _fit_auto(pairs, scoring, n_folds, precision, rng)
-    else:
-        fitted = fit_method(pairs, method_named(method), given, n_folds=n_folds, precision=precision, rng=rng)
-    warn_if_undetermined(fitted)
-    return fitted
-
-
-def fit_method(
-    pairs: Pairs,
-    method: Method,
-    given: dict[str, Any],
-    *,
-    n_folds: int = 5,
-    precision: Precision = "double",
-    rng: np.random.Generator,
-) -> AffineMap:
-    """Fit one method to checked pairs; no warning is given."""
-    check_parameters(method, given)
-    if method.name == "low_rank" and given.get("rank", "auto") == "auto":
-        folds = Folds.of(pairs, n_folds, rng, precision=precision)
-        candidate = cross_validate(folds.moments, [method])[0]
-        given = {"alpha": "auto", **given, "rank": candidate.target_rank}
-        moments = _total(folds.moments)
-    else:
-        moments = moments_of_pairs(pairs, precision=precision, grams=method.grams)
-    return solve_method(method, moments, given, pairs)
-
-
-def solve_method(
-    method: Method, moments: Moments, given: dict[str, Any], pairs: Pairs | None = None
-) -> AffineMap:
-    """Solve from moments, with the rows where the method can use them; no warning is given."""
-    check_solvable(moments)
-    rows = {"rows": pairs} if method.uses_rows and pairs is not None else {}
-    return method.solve(moments, **given, **rows)
-
-
-def check_parameters(method: Method, given: dict[str, Any]) -> None:
-    """Raise a ValueError for a parameter that the method does not have."""
+        return
+    parameters = method_named(method).parameters
     for name in given:
-        if name not in method.parameters:
-            takes = ", ".join(method.parameters) or "no parameter"
-            raise ValueError(f"method {method.name!r} takes {takes}; it got {name}")
+        if name not in parameters:
+            takes = ", ".join(parameters) or "no parameter"
+            raise ValueError(f"fit: method {method!r} takes {takes}; it got {name}")
 
 
 def check_solvable(moments: Moments) -> None:
@@ -204,45 +267,57 @@ def warn_if_undetermined(fitted: AffineMap) -> None:
     warnings.warn(message, IllConditionedWarning, stacklevel=3)
 
 
-def _fit_auto(
-    pairs: Pairs, scoring: Scoring, n_folds: int, precision: Precision, rng: np.random.Generator
-) -> AffineMap:
-    if scoring not in SCORINGS:
-        raise ValueError(f"fit: scoring is one of {', '.join(SCORINGS)}; got {scoring!r}")
-    if len(pairs) < 2:
-        pairs.require_finite()
-        check_solvable(moments_of_pairs(pairs))
-    folds = Folds.of(pairs, n_folds, rng, precision=precision)
-    total = _total(folds.moments)
+def _given(**parameters: Any) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _folds_of(
+    pairs: Pairs,
+    method: str,
+    given: Mapping[str, Any],
+    n_folds: int,
+    precision: Precision,
+    rng: np.random.Generator,
+) -> Folds | Moments:
+    """Take the moments of the rows in one pass: in folds where a choice needs them."""
+    if needs_folds(method, given) and len(pairs) > 1:
+        return Folds.of(pairs, n_folds, rng, precision=precision)
+    grams = "source" if method == "auto" else method_named(method).grams
+    return moments_of_pairs(pairs, precision=precision, grams=grams)
+
+
+def _choose_by_rows(folds: Folds, scoring: Scoring) -> AffineMap:
+    """Choose by a score of held-out rows, and solve from all of them."""
+    total = sum(folds.moments[1:], folds.moments[0])
     check_solvable(total)
-    if scoring == "mse":
-        candidates = cross_validate(folds.moments)
-        chosen = choose(candidates, rounding_floor(total))
-        given = _parameters(chosen, alpha="auto")
-    else:
-        candidates = cross_validate_rows(folds, scoring)
-        chosen = choose(candidates)
-        given = _parameters(chosen, alpha=chosen.alpha)
-    fitted = solve_method(method_named(chosen.method), total, given, pairs)
-    assert fitted.evidence is not None
-    evidence = replace(
-        fitted.evidence,
-        scoring=scoring,
-        baseline=baseline_error(folds.moments) if scoring == "mse" else None,
-        candidates=candidates,
-    )
-    return replace(fitted, evidence=evidence)
+    candidates = cross_validate_rows(folds, scoring)
+    chosen = choose(candidates)
+    fitted = _solve(chosen.method, total, _parameters(chosen, rows=False), folds.pairs)
+    return _with_candidates(fitted, candidates, scoring, None)
 
 
-def _parameters(chosen: Candidate, *, alpha: float | str | None) -> dict[str, Any]:
+def _solve(method: str, moments: Moments, given: Mapping[str, Any], pairs: Pairs | None) -> AffineMap:
+    row = method_named(method)
+    rows = {"rows": pairs} if row.uses_rows and pairs is not None else {}
+    return row.solve(moments, **given, **rows)
+
+
+def _parameters(chosen: Candidate, *, rows: bool) -> dict[str, Any]:
     """Return the parameters to solve the chosen method with.
 
-    The penalty of ridge is found anew on all pairs, by leave-one-out, where squares are what counts.
+    Where the rows are in reach and squares are what counts, the penalty of ridge is found anew on all
+    pairs, by leave-one-out.
     """
     if chosen.method == "low_rank":
         return {"rank": chosen.target_rank, "alpha": "auto"}
-    return {"alpha": alpha} if chosen.method == "ridge" else {}
+    if chosen.method == "ridge":
+        return {"alpha": "auto" if rows else chosen.alpha}
+    return {}
 
 
-def _total(folds: tuple[Moments, ...]) -> Moments:
-    return sum(folds[1:], folds[0])
+def _with_candidates(
+    fitted: AffineMap, candidates: tuple[Candidate, ...], scoring: Scoring, baseline: float | None
+) -> AffineMap:
+    assert fitted.evidence is not None  # every solver gives some
+    evidence = replace(fitted.evidence, scoring=scoring, baseline=baseline, candidates=candidates)
+    return replace(fitted, evidence=evidence)

@@ -149,6 +149,11 @@ class Moments:
         return len(self.target_mean)
 
     @property
+    def effective_count(self) -> float:
+        """How many observations the rows stand for: a weight above one counts as repeats of a row."""
+        return max(self.weight, float(self.count))
+
+    @property
     def source_varies(self) -> NDArray[np.bool_]:
         """Which source columns are not constant: whose spread is more than the rounding of their mean."""
         return self.xx_diagonal > self.weight * (32 * np.finfo(float).eps * self.source_mean) ** 2
@@ -329,11 +334,6 @@ def all_but_one(folds: Sequence[Moments]) -> tuple[Moments, ...]:
         before.append(before[-1] + first)
         after.append(last + after[-1])
     return tuple(a + b for a, b in zip(before, reversed(after), strict=True))
-
-
-def fold_numbers(count: int, n_folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return for each of `count` rows the fold it falls in: balanced, at random."""
-    return rng.permutation(np.arange(count, dtype=np.intp) % n_folds)
 
 
 class _NotFinite(ArithmeticError):

@@ -82,19 +82,23 @@ def gcv_errors(moments: Moments, alphas: Array, spectrum: Spectrum | None = None
         unexplained = 0.0
     shrink = alphas / (values[:, None] + alphas)
     residual = unexplained + explained @ shrink**2
-    left = 1 - (1 + (1 - shrink).sum(axis=0)) / moments.count
+    left = 1 - (1 + (1 - shrink).sum(axis=0)) / moments.effective_count
     return residual / (moments.weight * moments.dim_target) / np.maximum(left, EPS) ** 2
 
 
 def loo_errors(pairs: Pairs, moments: Moments, alphas: Array, spectrum: Spectrum) -> Array:
-    """Return the exact leave-one-out mean squared error of every penalty, intercept refitted."""
+    """Return the exact leave-one-out mean squared error of every penalty, intercept refitted.
+
+    A row of weight above one stands for so many equal rows, of which one is left out.
+    """
     inverse = 1 / (spectrum.values[:, None] + alphas)
     sums = np.zeros(len(alphas))
     for part in pairs.blocks(2048):
         x, y = _centred(part, moments)
         weight = np.ones(len(part)) if part.weight is None else part.weight
         z = x @ spectrum.vectors
-        left = 1 - weight[:, None] / moments.weight - (z**2) @ inverse
+        leverage = weight[:, None] / moments.weight + (z**2) @ inverse
+        left = 1 - leverage / np.maximum(weight, 1.0)[:, None]
         for k in range(len(alphas)):
             residual = y - z @ (spectrum.cross * inverse[:, k, None])
             sums[k] += ((residual**2).sum(axis=1) / np.maximum(left[:, k], EPS) ** 2).sum()

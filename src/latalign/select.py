@@ -13,13 +13,14 @@ from types import MappingProxyType
 from typing import Literal, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latalign._linalg import EPS
 from latalign._validation import Array, Pairs, Rows
 from latalign.evidence import Candidate
 from latalign.methods import METHODS, Grid, Method
 from latalign.metrics import mean_cosine_score, recall_score
-from latalign.moments import Moments, Precision, all_but_one, fold_numbers, moments_of_pairs
+from latalign.moments import Grams, Moments, Precision, all_but_one, moments_of_pairs
 
 Scoring = Literal["mse", "cosine", "recall@1"]
 """What candidates are compared by."""
@@ -34,12 +35,16 @@ _TIE = 1.01
 # Scores of rows cost a map and a search for every point of a grid: so few rows and points are looked at.
 _SCORED_ROWS = 1000
 _SCORED_POINTS = 13
+_KEYED_ROWS = 2048
 
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Folds:
-    """Pairs cut at random into folds of equal size, with the moments of each.
+    """Pairs cut at random into folds of nearly equal size, with the moments of each.
+
+    Equal pairs fall into the same fold, so that no pair is predicted from its own duplicate, and a
+    weight of two means the same as a row given twice.
 
     Attributes
     ----------
@@ -52,19 +57,27 @@ class Folds:
 
     moments: tuple[Moments, ...]
     pairs: Pairs
-    number: np.ndarray[tuple[int], np.dtype[np.intp]]
+    number: NDArray[np.intp]
 
     @staticmethod
-    def of(pairs: Pairs, n_folds: int, rng: np.random.Generator, *, precision: Precision = "double") -> Folds:
-        """Cut the pairs into `n_folds` folds, or into as many as there are pairs if that is fewer."""
+    def of(
+        pairs: Pairs,
+        n_folds: int,
+        rng: np.random.Generator,
+        *,
+        precision: Precision = "double",
+        grams: Grams = "source",
+    ) -> Folds:
+        """Cut the pairs into `n_folds` folds, or into as many as there are different pairs if fewer."""
         if n_folds < 2:
             raise ValueError(f"cross-validation needs at least 2 folds; got n_folds={n_folds}")
         if len(pairs) < 2:
             raise ValueError(f"cross-validation needs at least 2 pairs; got {len(pairs)}")
-        n_folds = min(n_folds, len(pairs))
-        number = fold_numbers(len(pairs), n_folds, rng)
+        keys, place = np.unique(_keys(pairs), return_inverse=True)
+        n_folds = min(n_folds, len(keys))
+        number = rng.permutation(np.arange(len(keys), dtype=np.intp) % n_folds)[place]
         parts = (pairs.take(np.flatnonzero(number == k)) for k in range(n_folds))
-        moments = tuple(moments_of_pairs(part, precision=precision, grams="source") for part in parts)
+        moments = tuple(moments_of_pairs(part, precision=precision, grams=grams) for part in parts)
         return Folds(moments, pairs, number)
 
     def heldout_rows(self, fold: int) -> Pairs:
@@ -146,6 +159,23 @@ def rounding_floor(moments: Moments) -> float:
     """Return the mean squared error below which the algebra on moments sees only rounding."""
     mean = (moments.target_mean**2).mean()
     return float(100 * EPS * (moments.yy_diagonal.mean() / moments.weight + EPS * mean))
+
+
+def _keys(pairs: Pairs) -> NDArray[np.uint64]:
+    """Return a number for every pair that equal pairs share, and different ones all but surely do not.
+
+    A random linear function of the bits: the same at any place in an array, which a floating-point
+    product is not.
+    """
+    rng = np.random.default_rng(0)
+    sides = (pairs.source, pairs.target)
+    factors = [rng.integers(1, 1 << 63, side.shape[1], np.uint64, endpoint=True) for side in sides]
+    keys = np.empty(len(pairs), np.uint64)
+    for start in range(0, len(pairs), _KEYED_ROWS):
+        part = slice(start, start + _KEYED_ROWS)
+        bits = [np.ascontiguousarray(side[part]).view(f"u{side.itemsize}") for side in sides]
+        keys[part] = bits[0].astype(np.uint64) @ factors[0] + bits[1].astype(np.uint64) @ factors[1]
+    return keys
 
 
 def _candidate(method: Method, grid: Grid, errors: Array, weights: Array) -> Candidate:
