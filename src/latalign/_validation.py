@@ -120,11 +120,14 @@ class Pairs:
     target : array of shape (n, dim_target)
     weight : float64 array of shape (n,), or None
         What each pair counts; None is one each. No row has a weight of zero.
+    caller : str
+        Who asked for them, for the errors.
     """
 
     source: Rows
     target: Rows
     weight: Array | None = None
+    caller: str = "fit"
 
     @staticmethod
     def of(
@@ -142,7 +145,7 @@ class Pairs:
         if weight is not None and not weight.all():
             kept = np.flatnonzero(weight)
             source, target, weight = source[kept], target[kept], weight[kept]
-        return Pairs(source, target, weight)
+        return Pairs(source, target, weight, caller)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -155,14 +158,14 @@ class Pairs:
     def take(self, index: NDArray[np.intp] | slice) -> Pairs:
         """Return the pairs at `index`."""
         weight = None if self.weight is None else self.weight[index]
-        return Pairs(self.source[index], self.target[index], weight)
+        return Pairs(self.source[index], self.target[index], weight, self.caller)
 
     def blocks(self, rows: int) -> Iterator[Pairs]:
         """Yield consecutive views of at most `rows` pairs."""
         for start in range(0, len(self), rows):
             yield self.take(slice(start, start + rows))
 
-    def require_finite(self, caller: str = "fit") -> None:
+    def require_finite(self) -> None:
         """Raise a ValueError that counts the rows with NaN or infinity, if there are any."""
-        require_finite(self.source, f"{caller}: the source X")
-        require_finite(self.target, f"{caller}: the target Y")
+        require_finite(self.source, f"{self.caller}: the source X")
+        require_finite(self.target, f"{self.caller}: the target Y")

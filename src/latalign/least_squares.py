@@ -10,7 +10,8 @@ the bound on the coefficients, eps × condition, misses `TOLERANCE`:
 4. where there are at most as many rows as dimensions, the dual Gram matrix of the rows instead, and
    their singular value decomposition where that is singular.
 
-Every route gives the solution of minimum Frobenius norm among those that fit best.
+Every route gives the solution of minimum Frobenius norm among those that fit best. Directions in which
+float16 or float32 rows hold nothing but their own rounding count as absent.
 
 References
 ----------
@@ -32,6 +33,9 @@ from latalign.moments import Moments
 
 TOLERANCE = 1e-6
 """The relative error of the coefficients above which the next route is taken."""
+
+# Singular values this close above the largest that rounding makes are still taken for rounding.
+_MARGIN = 1.5
 
 
 @final
@@ -63,6 +67,7 @@ def solve_gram(
     max_rank: int,
     alive: NDArray[np.bool_] | None = None,
     alpha: float = 0.0,
+    resolution: float = 0.0,
 ) -> Solution:
     """Solve (xx + alpha I) W = xy, with minimum norm where that is singular.
 
@@ -77,10 +82,14 @@ def solve_gram(
         The columns that carry anything; the coefficients of the others are zero.
     alpha : float
         Ridge penalty.
+    resolution : float
+        The singular value, columns scaled to length one, that the rounding of the rows alone may make.
     """
     alive = xx.diagonal() > 0 if alive is None else alive & (xx.diagonal() > 0)
     if not alive.all():
-        inner = solve_gram(xx[np.ix_(alive, alive)], xy[alive], max_rank=max_rank, alpha=alpha)
+        inner = solve_gram(
+            xx[np.ix_(alive, alive)], xy[alive], max_rank=max_rank, alpha=alpha, resolution=resolution
+        )
         return _spread(inner, alive)
     scale = np.sqrt(xx.diagonal() + alpha)
     unit = xx / np.outer(scale, scale)
@@ -90,10 +99,10 @@ def solve_gram(
     found = cholesky(unit) if max_rank >= len(xx) else None
     if found is not None:
         factor, condition = found
-        if EPS * condition <= TOLERANCE:
+        if EPS * condition <= TOLERANCE and condition * resolution**2 < 1:
             coefficients = solve_cholesky(factor, xy / scale[:, None]) / scale[:, None]
             return Solution(coefficients, len(xx), float(np.sqrt(condition)), EPS * condition)
-    return _solve_eigen(unit, xy / scale[:, None], scale, max_rank)
+    return _solve_eigen(unit, xy / scale[:, None], scale, max_rank, resolution)
 
 
 def solve_rows(pairs: Pairs, moments: Moments, *, centred: bool) -> Solution:
@@ -109,11 +118,30 @@ def solve_rows(pairs: Pairs, moments: Moments, *, centred: bool) -> Solution:
     if len(pairs) <= moments.dim_source:
         return _solve_dual(pairs, moments, centred=centred)
     alive = moments.source_varies
-    first = solve_gram(moments.xx, moments.xy, max_rank=len(pairs) - centred, alive=alive)
+    noise = _rounding(pairs, moments)[alive] / np.sqrt(moments.xx_diagonal[alive] / moments.weight)
+    edge = 1 + np.sqrt(moments.dim_source / len(pairs))
+    first = solve_gram(
+        moments.xx,
+        moments.xy,
+        max_rank=len(pairs) - centred,
+        alive=alive,
+        resolution=0.0 if pairs.is_double else _MARGIN * edge * float(noise.max(initial=0)),
+    )
     full = first.rank == np.count_nonzero(alive)
     if not pairs.is_double or (full and first.error_bound <= TOLERANCE):
         return first
     return _solve_preconditioned(pairs, moments, alive, centred=centred)
+
+
+def _rounding(pairs: Pairs, moments: Moments) -> Array:
+    """Return the standard deviation of the rounding of each source column, in the rows' own dtype.
+
+    A matrix of such noise has singular values up to (√n + √d) times that (Marchenko and Pastur).
+    """
+    if pairs.source.dtype.kind in "iu":
+        return np.zeros(moments.dim_source)
+    mean_square = moments.xx_diagonal / moments.weight + moments.source_mean**2
+    return float(np.finfo(pairs.source.dtype).eps) * np.sqrt(mean_square / 12)
 
 
 def _spread(inner: Solution, alive: NDArray[np.bool_]) -> Solution:
@@ -123,12 +151,13 @@ def _spread(inner: Solution, alive: NDArray[np.bool_]) -> Solution:
     return Solution(coefficients, inner.rank, inner.condition, inner.error_bound)
 
 
-def _solve_eigen(unit: Array, right: Array, scale: Array, max_rank: int) -> Solution:
+def _solve_eigen(unit: Array, right: Array, scale: Array, max_rank: int, resolution: float) -> Solution:
     """Solve with the eigenvectors of the unit-diagonal Gram that stand above its rounding."""
     if not len(unit):
         return Solution(right, 0, 1.0, EPS)
     values, vectors = eigh(unit)
-    rank = min(max_rank, int(np.count_nonzero(values > len(unit) * EPS * values[0])))
+    limit = max(len(unit) * EPS * values[0], resolution**2)
+    rank = min(max_rank, int(np.count_nonzero(values > limit)))
     kept = vectors[:, :rank]
     scaled = kept @ ((kept.T @ right) / values[:rank, None])
     coefficients = scaled / scale[:, None]
@@ -198,16 +227,19 @@ def _solve_dual(pairs: Pairs, moments: Moments, *, centred: bool) -> Solution:
         # has no part in it either, and makes the matrix invertible.
         gram += np.outer(root, root) * (np.trace(gram) / root.dot(root) / len(gram))
     scale = np.sqrt(gram.diagonal())
+    edge = np.sqrt(len(x)) + np.sqrt(moments.dim_source)
+    noise = 0.0 if pairs.is_double else _MARGIN * edge * float(_rounding(pairs, moments).max())
     if (scale > 0).all():
         found = cholesky(gram / np.outer(scale, scale))
-        if found is not None and EPS * found[1] <= TOLERANCE:
+        if found is not None and EPS * found[1] <= TOLERANCE and scale.min() > noise * np.sqrt(found[1]):
             factor, condition = found
             coefficients = x.T @ (solve_cholesky(factor, y / scale[:, None]) / scale[:, None])
             rank = len(x) - centred
             return Solution(coefficients, rank, float(np.sqrt(condition)), EPS * condition)
     left, values, right = svd(x)
     limit = min(values.shape[0], len(x) - centred)
-    rank = min(limit, int(np.count_nonzero(values > max(x.shape) * EPS * values[0])))
+    cut = max(max(x.shape) * EPS * values[0], noise)
+    rank = min(limit, int(np.count_nonzero(values > cut)))
     coefficients = right[:rank].T @ ((left[:, :rank].T @ y) / values[:rank, None])
     condition = float(values[0] / values[rank - 1]) if rank else 1.0
     return Solution(coefficients, rank, condition, EPS * condition)

@@ -4,9 +4,9 @@ Every closed-form map is a function of the weighted means and centred second mom
 Moments of disjoint sets of rows add, so any amount of data is one pass of block sums: in memory, in a
 stream, over folds or machines.
 
-The blocks are centred on their own mean before they are multiplied, the residual mean is taken out
-again (the corrected two-pass algorithm), and blocks are merged by the update of Chan, Golub and
-LeVeque. XᵀX − n m mᵀ, which loses every digit where means are large, is never formed.
+Rows are centred on a provisional mean before they are multiplied, what that mean was off by is taken
+out again, and sums about different means are merged by the update of Chan, Golub and LeVeque.
+XᵀX − n m mᵀ, which loses every digit where means are large, is never formed.
 
 References
 ----------
@@ -20,27 +20,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latalign._validation import Array, Pairs, Rows
+from latalign._rowsum import Grams, NotFinite, Precision, RowSum
+from latalign._validation import Array, Pairs
 
 if TYPE_CHECKING:
     from latalign.maps import AffineMap
 
-Precision = Literal["double", "fast"]
-"""``"double"`` multiplies float64 blocks, ``"fast"`` float32 blocks; both are summed in float64."""
-
-Grams = Literal["both", "source", "none"]
-"""Which Gram matrices are accumulated beside the cross moments and the two diagonals."""
-
-# A block of both sides, in float64, stays near this many values (16 MiB): large enough for the
-# matrix product to run at its peak, small enough for a second-level or third-level cache.
+# Blocks of this many values (both sides) stay in the cache of one core while they are multiplied;
+# fewer than about a thousand rows would make the sum of the products cost more than the products.
 _BLOCK_VALUES = 1 << 21
-# Below this sum of squares a float32 product may have lost values to underflow.
-_FLOAT32_SAFE = np.float32(1e-28)
 
 
 @final
@@ -313,17 +306,24 @@ def moments_of_pairs(pairs: Pairs, *, precision: Precision = "double", grams: Gr
         raise ValueError(f'precision is "double" or "fast"; got {precision!r}')
     if grams not in ("both", "source", "none"):
         raise ValueError(f'grams is "both", "source" or "none"; got {grams!r}')
-    dims = pairs.source.shape[1], pairs.target.shape[1]
-    block = max(256, min(8192, _BLOCK_VALUES // sum(dims)))
-    work = _Workspace(min(block, len(pairs)), *dims, precision)
+    rows = max(1024, min(8192, _BLOCK_VALUES // (pairs.source.shape[1] + pairs.target.shape[1])))
+    rows = min(rows, len(pairs))
+    done: list[Moments] = []
+    here = RowSum(pairs.take(slice(0, rows)), rows, precision, grams)
     try:
-        return reduce(add, (work.moments(part, grams) for part in pairs.blocks(block)))
-    except _NotFinite:
-        pairs.require_finite("Moments.of")
+        for part in pairs.blocks(rows):
+            if not here.add(part):
+                # The rows have moved away (sorted data, say): go on about another mean.
+                done.append(Moments(**here.total()))
+                here = RowSum(part, rows, precision, grams)
+                here.add(part)
+    except NotFinite:
+        pairs.require_finite()
         raise ValueError(
-            "Moments.of: the values are finite, but their squares overflow float64 (beyond 1e154). "
+            f"{pairs.caller}: the values are finite, but their squares overflow float64 (beyond 1e154). "
             "Divide the rows by a constant first."
         ) from None
+    return reduce(add, [*done, Moments(**here.total())])
 
 
 def all_but_one(folds: Sequence[Moments]) -> tuple[Moments, ...]:
@@ -334,109 +334,6 @@ def all_but_one(folds: Sequence[Moments]) -> tuple[Moments, ...]:
         before.append(before[-1] + first)
         after.append(last + after[-1])
     return tuple(a + b for a, b in zip(before, reversed(after), strict=True))
-
-
-class _NotFinite(ArithmeticError):
-    """A sum came out as NaN or infinity: the rows must be looked at one by one."""
-
-
-@final
-class _Workspace:
-    """The reused buffers of one pass."""
-
-    def __init__(self, rows: int, dim_source: int, dim_target: int, precision: Precision) -> None:
-        self.fast = precision == "fast"
-        dtype = np.float32 if self.fast else np.float64
-        self.source = np.empty((rows, dim_source), dtype)
-        self.target = np.empty((rows, dim_target), dtype)
-
-    def moments(self, part: Pairs, grams: Grams) -> Moments:
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            found = _block_moments(part, self.source[: len(part)], self.target[: len(part)], grams)
-            if found is None and self.fast:
-                # Out of float32's range: this block is multiplied in float64 instead.
-                source, target = np.empty(part.source.shape), np.empty(part.target.shape)
-                found = _block_moments(part, source, target, grams)
-        if found is None:
-            raise _NotFinite
-        return found
-
-
-def _block_moments(part: Pairs, source: Rows, target: Rows, grams: Grams) -> Moments | None:
-    """Return the moments of one block, multiplied in the dtype of the buffers; None if out of range."""
-    weight = float(len(part)) if part.weight is None else float(part.weight.sum())
-    root = None if part.weight is None else np.sqrt(part.weight)
-    source_mean, source_rest = _centre(part.source, root, weight, source)
-    target_mean, target_rest = _centre(part.target, root, weight, target)
-    if not (np.isfinite(source_mean).all() and np.isfinite(target_mean).all()):
-        return None
-    xx, xx_diagonal = _gram(source, source_mean, source_rest, weight, full=grams != "none")
-    yy, yy_diagonal = _gram(target, target_mean, target_rest, weight, full=grams == "both")
-    xy = np.subtract(source.T @ target, np.outer(weight * source_rest, target_rest), dtype=np.float64)
-    if xx_diagonal is None or yy_diagonal is None or not np.isfinite(xy).all():
-        return None
-    return Moments(
-        weight=weight,
-        count=len(part),
-        source_mean=source_mean,
-        target_mean=target_mean,
-        xy=xy,
-        xx_diagonal=xx_diagonal,
-        yy_diagonal=yy_diagonal,
-        source_gram=xx,
-        target_gram=yy,
-    )
-
-
-def _centre(rows: Rows, root: Array | None, weight: float, out: Rows) -> tuple[Array, Array]:
-    """Write √w (x − m₀) into `out` for a provisional mean m₀; return the mean, and the mean − m₀."""
-    if rows.dtype.type in (np.float32, np.float64):
-        ones = np.full(len(rows), 1 / len(rows), rows.dtype)
-        provisional = ones @ rows
-    else:
-        provisional = rows.mean(axis=0, dtype=np.float64)
-    if out.dtype == np.float32:
-        # Rounded before it is subtracted, so that what is taken off is known exactly.
-        provisional = provisional.astype(np.float32)
-    if out.dtype == np.float64 and rows.dtype == np.float32:
-        # Cast first: a subtraction of float32 operands rounds in float32, whatever `out` is.
-        np.copyto(out, rows)
-        out -= provisional
-    else:
-        np.subtract(rows, provisional, out=out, casting="same_kind")
-    if root is None:
-        rest = np.full(len(rows), 1 / weight, out.dtype) @ out
-    else:
-        out *= root.astype(out.dtype)[:, None]
-        rest = (root / weight).astype(out.dtype) @ out
-    rest = rest.astype(np.float64)
-    return provisional.astype(np.float64) + rest, rest
-
-
-def _gram(
-    block: Rows, mean: Array, rest: Array, weight: float, *, full: bool
-) -> tuple[Array | None, Array | None]:
-    """Return the centred Gram matrix (or None) and its diagonal (None if out of range)."""
-    if full:
-        raw = block.T @ block  # one operand twice: the library takes the rank-k update
-        diagonal = raw.diagonal()
-    else:
-        raw = None
-        diagonal = np.einsum("ij,ij->j", block, block)
-    if not np.isfinite(diagonal).all():
-        return None, None
-    if block.dtype == np.float32:
-        small = np.flatnonzero(diagonal < _FLOAT32_SAFE)
-        if len(small) and block[:, small].any():
-            return None, None
-    centred = np.subtract(diagonal, weight * rest**2, dtype=np.float64)
-    # What is left of a constant column is the rounding of its mean: no spread at all.
-    centred[centred <= weight * (4 * np.finfo(block.dtype).eps * mean) ** 2] = 0
-    if raw is None:
-        return None, centred
-    gram = np.subtract(raw, np.outer(weight * rest, rest), dtype=np.float64)
-    np.fill_diagonal(gram, centred)
-    return gram, centred
 
 
 def _merged(mine: Array | None, its: Array | None, step: Array, factor: float) -> Array | None:

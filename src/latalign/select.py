@@ -77,7 +77,11 @@ class Folds:
         n_folds = min(n_folds, len(keys))
         number = rng.permutation(np.arange(len(keys), dtype=np.intp) % n_folds)[place]
         parts = (pairs.take(np.flatnonzero(number == k)) for k in range(n_folds))
-        moments = tuple(moments_of_pairs(part, precision=precision, grams=grams) for part in parts)
+        try:
+            moments = tuple(moments_of_pairs(part, precision=precision, grams=grams) for part in parts)
+        except ValueError:
+            pairs.require_finite()  # counts the bad rows of all folds
+            raise
         return Folds(moments, pairs, number)
 
     def heldout_rows(self, fold: int) -> Pairs:

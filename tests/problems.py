@@ -1,0 +1,51 @@
+"""Paired rows with known structure, and references that share no code with the library."""
+
+from __future__ import annotations
+
+import numpy as np
+
+SHAPES = [
+    (200, 12, 12),
+    (200, 7, 15),
+    (200, 15, 7),
+    (9, 20, 14),
+    (9, 14, 20),
+    (20, 20, 20),
+    (21, 20, 20),
+    (3, 5, 5),
+]
+
+
+def pairs(rng, n, ds, dt, *, noise=0.1, shift=3.0, dtype=np.float64):
+    """Rows of a noisy affine relation, both sides off-centre."""
+    X = rng.normal(size=(n, ds)) * rng.uniform(0.5, 2, ds) + shift
+    Y = X @ rng.normal(size=(ds, dt)) / np.sqrt(ds) + noise * rng.normal(size=(n, dt)) - shift
+    return X.astype(dtype), Y.astype(dtype)
+
+
+def rotation(rng, d, *, proper=False):
+    """A random orthogonal matrix; without a reflection if proper."""
+    q, r = np.linalg.qr(rng.normal(size=(d, d)))
+    q = q * np.sign(np.diag(r))
+    if proper and np.linalg.det(q) < 0:
+        q[:, 0] *= -1
+    return q
+
+
+def centred(X, Y, w=None):
+    """Both sides centred on their weighted means and multiplied by the root of the weights."""
+    X, Y = np.asarray(X, np.float64), np.asarray(Y, np.float64)
+    w = np.ones(len(X)) if w is None else w
+    root = np.sqrt(w)[:, None]
+    return (X - np.average(X, axis=0, weights=w)) * root, (Y - np.average(Y, axis=0, weights=w)) * root
+
+
+def lstsq(X, Y, w=None):
+    """The minimum-norm affine coefficients, by a float64 SVD of the rows."""
+    x, y = centred(X, Y, w)
+    return np.linalg.lstsq(x, y, rcond=None)[0]
+
+
+def relative(a, b):
+    """The relative difference of two arrays in the Frobenius norm."""
+    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-300)
