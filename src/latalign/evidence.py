@@ -82,7 +82,7 @@ class Evidence:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values; numbers that JSON has no word for become null."""
-        return cast("dict[str, Any]", _plain(asdict(self)))
+        return cast("dict[str, Any]", plain(asdict(self)))
 
     @staticmethod
     def from_json(record: object) -> Evidence:
@@ -141,11 +141,12 @@ def _checked(record: object, kind: type, name: str) -> dict[str, Any]:
     return values
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return plain JSON values; a number that JSON has no word for becomes None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+        return {str(key): plain(item) for key, item in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in cast("list[Any]", value)]
+        return [plain(item) for item in cast("list[Any]", value)]
     return value

@@ -161,8 +161,9 @@ def rank_fold_errors(train: Moments, heldout: Moments, ranks: Array, alpha: floa
     step = (heldout.source_mean - train.source_mean) @ into
     away = heldout.target_mean - train.target_mean
     gain = quadratic - 2 * linear + heldout.weight * (step**2 - 2 * step * (away @ directions))
-    total = heldout.yy_diagonal.sum() + heldout.weight * (away**2).sum() + np.cumsum(gain)
-    return np.maximum(total[np.minimum(ranks, len(total)) - 1], 0)
+    none = heldout.yy_diagonal.sum() + heldout.weight * (away**2).sum()
+    total = none + np.concatenate(([0.0], np.cumsum(gain)))  # by rank, from zero
+    return np.maximum(total[np.minimum(ranks, len(gain))], 0)
 
 
 def _centred(pairs: Pairs, moments: Moments) -> tuple[Array, Array]:

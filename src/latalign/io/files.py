@@ -27,6 +27,8 @@ def written_beside(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
     final = Path(path)
     if final.is_dir():
         raise IsADirectoryError(f"cannot write {final}: it is a folder. Name a file in it.")
+    if final.exists() and not final.is_file():
+        raise OSError(f"cannot write {final}: it is a device or a pipe, which a rename would replace")
     if not final.parent.is_dir():
         raise FileNotFoundError(
             f"cannot write {final}: the folder {final.parent} does not exist. Make it first."

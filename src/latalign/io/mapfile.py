@@ -83,8 +83,7 @@ def read_map(path: str | PathLike[str]) -> tuple[dict[str, Array], MapHeader]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no map file {path}")
     try:
-        with safe_open(path, framework="numpy") as opened:
-            file = cast("Any", opened)  # its type is not told
+        with cast("Any", safe_open(path, framework="numpy")) as file:
             metadata = cast("Mapping[str, str] | None", file.metadata())
             names = set(cast("list[str]", file.keys()))
             header = _parsed(path, (metadata or {}).get(_KEY))

@@ -1,0 +1,7 @@
+"""The command line: each command parses its arguments, calls the library, and shows what came back."""
+
+from __future__ import annotations
+
+from latalign.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,356 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latalign._version import __version__
+from latalign.cli.parameters import MapFile, MapOutput, OrAuto, RowsFile, RowsOutput
+from latalign.cli.program import EXIT_STATUSES, Program, debug_option
+from latalign.fitting import check_call
+from latalign.io.protocol import Location
+from latalign.maps import AffineMap
+from latalign.methods import METHODS
+from latalign.on_disk import apply_file, read_pairs, refuse_same_file
+from latalign.select import SCORINGS
+
+_FILES = """
+\b
+Files of rows:
+  .npy          an array of shape (rows, dimensions)
+  .safetensors  one 2-D tensor, or file.safetensors:NAME
+  .parquet      a column of lists of floats, or file.parquet:COLUMN
+                (needs the extra: pip install 'latalign[parquet]')
+"""
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+def _pairing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the arguments of two files whose rows correspond."""
+    for add in (
+        click.option(
+            "--unmatched",
+            type=click.Choice(["error", "drop"]),
+            default="error",
+            show_default=True,
+            help="What becomes of ids that only one side has.",
+        ),
+        click.option(
+            "--id-column",
+            metavar="COLUMN",
+            help="Pair the rows by this column of both Parquet files, not by their order.",
+        ),
+        click.argument("target", type=RowsFile()),
+        click.argument("source", type=RowsFile()),
+    ):
+        command = add(command)
+    return command
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_FILES + EXIT_STATUSES,
+)
+@click.version_option(__version__, prog_name="latalign")
+@debug_option
+def main() -> None:
+    r"""Find the map from one latent space to another, see how good it is, and use it.
+
+    \b
+    latalign fit old.npy new.npy -o old-to-new.safetensors
+    latalign apply old-to-new.safetensors more-old.npy -o more-new.npy
+    """
+
+
+@main.command(epilog=_FILES + EXIT_STATUSES)
+@_pairing
+@click.option("-o", "--output", required=True, type=MapOutput(), help="The map file to write.")
+@click.option(
+    "--method",
+    type=click.Choice(["auto", *METHODS]),
+    default="auto",
+    show_default=True,
+    help="auto takes the method with the smallest cross-validated error, the simpler of two that are close.",
+)
+@click.option(
+    "--alpha",
+    metavar="NUMBER|auto",
+    type=OrAuto(click.FloatRange(min=0)),
+    help="The penalty of ridge (auto unless given) and low_rank (0 unless given).",
+)
+@click.option(
+    "--rank",
+    metavar="NUMBER|auto",
+    type=OrAuto(click.IntRange(min=1)),
+    help="The rank of low_rank (auto unless given).",
+)
+@click.option(
+    "--scoring",
+    type=click.Choice(SCORINGS),
+    default="mse",
+    show_default=True,
+    help="What auto chooses by; take what the map is for.",
+)
+@click.option(
+    "--holdout",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="The share of the pairs to measure on, by a second fit that does not see them. 0 leaves it out.",
+)
+@click.option(
+    "--seed",
+    metavar="NUMBER",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Draws the folds and the held-out pairs.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["double", "fast"]),
+    default="double",
+    show_default=True,
+    help="fast multiplies float32 blocks: twice as fast, good to about 1e-6.",
+)
+@click.option("--source-name", metavar="TEXT", help="The name of the source model, kept in the map file.")
+@click.option("--target-name", metavar="TEXT", help="The name of the target model, kept in the map file.")
+@click.option("--dataset", metavar="TEXT", help="The name of the data, kept in the map file.")
+@_json_option
+@debug_option
+def fit(
+    source: Location,
+    target: Location,
+    id_column: str | None,
+    unmatched: Any,
+    output: Path,
+    method: str,
+    alpha: Any,
+    rank: Any,
+    scoring: str,
+    holdout: float,
+    seed: int,
+    precision: str,
+    source_name: str | None,
+    target_name: str | None,
+    dataset: str | None,
+    as_json: bool,
+) -> None:
+    """Find the map from SOURCE to TARGET.
+
+    Row i of both is the same thing, seen by two models.
+    The map is fitted on all pairs; the held-out figures come from a second fit without some of them.
+    """
+    from latalign.cli import show
+    from latalign.heldout import fit_heldout
+
+    given = {name: value for name, value in (("alpha", alpha), ("rank", rank)) if value is not None}
+    _call_is_right(check_call, method, given, scoring)
+    _call_is_right(refuse_same_file, output, [source.path, target.path])
+    with show.working("fitting"):
+        X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
+        found = fit_heldout(
+            X, Y, method, holdout=holdout, random_state=seed, scoring=scoring, precision=precision, **given
+        )
+        found.map.save(output, source=source_name, target=target_name, dataset=dataset)
+    if as_json:
+        _print_json(
+            {
+                "output": str(output),
+                **_map_json(found.map),
+                "source": source_name,
+                "target": target_name,
+                "dataset": dataset,
+                "heldout": None if found.heldout is None else found.heldout.to_json(),
+            }
+        )
+        return
+    tables = list(show.evidence_tables(found.map))
+    if found.heldout is not None:
+        tables.append(show.evaluation_table(found.heldout, "held-out pairs"))
+    _print([show.line(f"{output}: {show.described(found.map)}"), *tables])
+
+
+@main.command(epilog=_FILES + EXIT_STATUSES)
+@click.argument("map_file", metavar="MAP", type=MapFile())
+@click.argument("input", type=RowsFile())
+@click.option("-o", "--output", required=True, type=RowsOutput(), help="The file of mapped rows to write.")
+@click.option(
+    "--batch-rows",
+    metavar="NUMBER",
+    type=click.IntRange(min=1),
+    help="The rows in memory at a time; as many as make 4 MiB of float32 unless given.",
+)
+@_json_option
+@debug_option
+def apply(map_file: Path, input: Location, output: Location, batch_rows: int | None, as_json: bool) -> None:
+    """Map the rows of INPUT into another file.
+
+    They are mapped in blocks: any number of rows needs the same memory. They keep their dtype; from
+    Parquet to Parquet the other columns go along.
+    """
+    from latalign.cli import show
+
+    _call_is_right(refuse_same_file, output.path, [input.path, map_file])
+    began = time.perf_counter()
+    with show.working("mapping") as advance:
+        done = apply_file(AffineMap.load(map_file), input, output, batch_rows=batch_rows, progress=advance)
+    if as_json:
+        _print_json(done.to_json())
+        return
+    seconds = time.perf_counter() - began
+    shape = f"{done.rows:,} rows, {done.dim_source} → {done.dim_target} dimensions, {done.dtype}"
+    _print([show.line(f"{done.output}: {shape}, in {seconds:.1f} s")])
+
+
+@main.command(epilog=_FILES + EXIT_STATUSES)
+@click.argument("map_file", metavar="MAP", type=MapFile())
+@_pairing
+@_json_option
+@debug_option
+def evaluate(
+    map_file: Path,
+    source: Location,
+    target: Location,
+    id_column: str | None,
+    unmatched: Any,
+    as_json: bool,
+) -> None:
+    """Measure a map on held-out pairs.
+
+    The mapped rows stand next to the source rows as they are ("no map", where the dimensions are equal)
+    and to the target rows themselves as queries ("native", the ceiling: below 1 where rows repeat).
+    Retrieval searches all target rows by cosine, with 2000 rows at most as queries.
+    """
+    from latalign.cli import show
+    from latalign.evaluation import evaluate as evaluated
+
+    with show.working("evaluating"):
+        X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
+        found = evaluated(AffineMap.load(map_file), X, Y)
+    if as_json:
+        _print_json(found.to_json())
+        return
+    _print([show.evaluation_table(found, str(map_file))])
+
+
+@main.command(epilog=_FILES + EXIT_STATUSES)
+@_pairing
+@_json_option
+@debug_option
+def compare(source: Location, target: Location, id_column: str | None, unmatched: Any, as_json: bool) -> None:
+    """Tell how alike two spaces are.
+
+    Linear CKA, the Procrustes distance and mutual nearest neighbors need no map; next to them stands how
+    well each method maps SOURCE to TARGET.
+    """
+    from latalign.cli import show
+    from latalign.evaluation import compare as compared
+
+    with show.working("comparing"):
+        X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
+        found = compared(X, Y)
+    if as_json:
+        _print_json(found.to_json())
+        return
+    _print(list(show.comparison_tables(found)))
+
+
+@main.command(epilog=EXIT_STATUSES)
+@click.argument("map_file", metavar="MAP", type=MapFile())
+@_json_option
+@debug_option
+def inspect(map_file: Path, as_json: bool) -> None:
+    """Show what a map is, and how it was found."""
+    from latalign.cli import show
+    from latalign.io.mapfile import read_header
+
+    loaded, header = AffineMap.load(map_file), read_header(map_file)
+    if as_json:
+        names = {name: getattr(header, name) for name in ("source", "target", "dataset", "latalign_version")}
+        _print_json({**_map_json(loaded), **names, "format": header.format})
+        return
+    parts = [show.line(str(map_file)), show.header_table(header), *show.evidence_tables(loaded)]
+    if loaded.evidence is not None and loaded.evidence.heldout is not None:
+        parts.append(show.heldout_table(loaded.evidence.heldout))
+    _print(parts)
+
+
+@main.command(epilog=EXIT_STATUSES)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("latalign-demo"),
+    show_default=True,
+    help="The folder to write the picture, the table and the map to.",
+)
+@click.option(
+    "--epochs",
+    metavar="NUMBER",
+    type=click.IntRange(min=1),
+    help="Passes over the training images; the demo's own few unless given.",
+)
+@click.option(
+    "--seed",
+    metavar="NUMBER",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Draws weights, batches and anchors.",
+)
+@debug_option
+def demo(folder: Path, epochs: int | None, seed: int) -> None:
+    """Let two autoencoders read each other's codes.
+
+    Two of different architecture are trained on real images and aligned from 100 anchors, by every method.
+    Needs the extra: pip install 'latalign[experiments]'
+    """
+    from latalign.cli import show
+    from latalign.experiments.demo import run_demo
+
+    more: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    run_demo(folder, seed=seed, console=show.console(), **more)
+
+
+def _map_json(map_: AffineMap) -> dict[str, Any]:
+    return {
+        "method": map_.method,
+        "dim_source": map_.dim_source,
+        "dim_target": map_.dim_target,
+        "evidence": None if map_.evidence is None else map_.evidence.to_json(),
+    }
+
+
+def _call_is_right(check: Callable[..., None], *arguments: Any) -> None:
+    """Run a check of the library; what it refuses is a wrong call."""
+    try:
+        check(*arguments)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _print_json(record: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(record, allow_nan=False))
+
+
+def _print(parts: Sequence[Any]) -> None:
+    """Print texts and tables with an empty line between two."""
+    from latalign.cli import show
+
+    console = show.console()
+    for place, part in enumerate(parts):
+        if place:
+            console.print()
+        console.print(part)

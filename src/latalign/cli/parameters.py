@@ -1,0 +1,107 @@
+"""The kinds of arguments that the commands take."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from latalign.io.arrays import FORMATS, locate
+from latalign.io.protocol import Location
+
+
+class _File(click.ParamType):
+    """A file, completed by the shell."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+    def _required(self, path: Path, param: click.Parameter | None, ctx: click.Context | None) -> None:
+        if not path.is_file():
+            self.fail(f"there is no file {path}", param, ctx)
+
+    def _writable(self, path: Path, param: click.Parameter | None, ctx: click.Context | None) -> None:
+        if not path.parent.is_dir():
+            self.fail(f"the folder {path.parent} does not exist; make it first", param, ctx)
+        if path.exists() and not path.is_file():
+            self.fail(f"{path} is not a file that can be replaced", param, ctx)
+
+
+class RowsFile(_File):
+    """A file of rows that is there."""
+
+    name = "rows"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        """Return where the rows are."""
+        location = self._located(value, param, ctx)
+        self._required(location.path, param, ctx)
+        return location
+
+    def _located(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        try:
+            return locate(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class RowsOutput(RowsFile):
+    """A file of rows to write."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        """Return where the rows are to go."""
+        location = self._located(value, param, ctx)
+        self._writable(location.path, param, ctx)
+        return location
+
+
+class MapFile(_File):
+    """A map file that is there."""
+
+    name = "map"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path of a map file."""
+        self._required(Path(value), param, ctx)
+        return Path(value)
+
+
+class MapOutput(_File):
+    """A map file to write."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path that the map is to be written to."""
+        path = Path(value)
+        if path.suffix.lower() in set(FORMATS) - {".safetensors"}:
+            self.fail(
+                f"{path}: a map file is a safetensors file; call it {path.stem}.safetensors", param, ctx
+            )
+        self._writable(path, param, ctx)
+        return path
+
+
+class OrAuto(click.ParamType):
+    """A number, or the word auto."""
+
+    name = "number|auto"
+
+    def __init__(self, number: click.ParamType) -> None:
+        self.number = number
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or "auto"."""
+        if value == "auto":
+            return value
+        number = self.number.convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number

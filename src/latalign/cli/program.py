@@ -1,0 +1,165 @@
+"""What every command has in common: exit statuses, errors and warnings as one line, a clean end."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import click
+
+EXIT_STATUSES = """
+\b
+Exit status:
+    0  done
+    1  the work failed: unsound contents, no room, a missing extra
+    2  the call was wrong: an unknown option, a file that does not exist,
+       a suffix that is not read, an output that is an input
+  130  interrupted
+"""
+
+_FAILED, _INTERRUPTED, _BROKEN_PIPE = 1, 130, 141
+# Raised on purpose with a text for the user; anything else is a fault of the program.
+_EXPECTED = (ValueError, TypeError, OSError, ImportError)
+_NOT_FOR_USERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+
+
+@dataclass(slots=True)
+class Settings:
+    """What was asked of the program as a whole."""
+
+    debug: bool = False
+
+
+class _ReaderGone(Exception):
+    """Whoever read stdout went away, as ``head`` does."""
+
+
+class Program(click.Group):
+    """A group of commands that ends with one clear line and an exit status, whatever happens."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they are used."""
+        return list(self.commands)
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run the command that the arguments name, and exit with its status."""
+        settings = Settings()
+        extra.setdefault("obj", settings)
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal without arrows gets a question mark
+        with _warnings_on_stderr(), _ended_by_signals():
+            sys.exit(self._status(settings, *args, **extra))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, what it printed included."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _ReaderGone from error  # click would end with a status of its own
+        return result
+
+    def _status(self, settings: Settings, *args: Any, **extra: Any) -> int:
+        try:
+            status = super().main(*args, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except click.Abort:
+            click.echo("Interrupted.", err=True)
+            return _INTERRUPTED
+        except _ReaderGone:
+            _silence()
+            return _BROKEN_PIPE
+        except Exception as error:
+            if settings.debug:
+                raise
+            click.echo(f"Error: {said(error)}", err=True)
+            return _FAILED
+        return status if isinstance(status, int) else 0
+
+
+def said(error: Exception) -> str:
+    """Return what an error says, for a user, on one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory. {text}".strip()
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, _EXPECTED) and text:
+        return text
+    return (
+        f"unexpected {type(error).__name__}: {text}. This is a fault of latalign: please report it, with what "
+        "the same call says with --debug."
+    )
+
+
+def debug_option(command: Any) -> Any:
+    """Add ``--debug``, which may stand before or after the name of a command."""
+
+    def remember(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        settings = context.find_object(Settings)
+        if value and settings is not None:
+            settings.debug = True
+
+    return click.option(
+        "--debug", is_flag=True, expose_value=False, callback=remember, help="Show the traceback of an error."
+    )(command)
+
+
+@contextmanager
+def _warnings_on_stderr() -> Iterator[None]:
+    """Show each warning once, as one line."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *where: Any, **more: Any) -> None:
+        text = " ".join(str(message).split())
+        if text not in shown:
+            shown.add(text)
+            click.echo(f"Warning: {text}", err=True)
+
+    with warnings.catch_warnings():
+        if not sys.warnoptions:  # who asked Python for something else gets it
+            warnings.simplefilter("always")
+            for category in _NOT_FOR_USERS:
+                warnings.simplefilter("ignore", category)
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Leave by the usual way out when the program is told to end, so that no temporary file stays."""
+
+    def leave(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), leave) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _silence() -> None:
+    """Send what is still buffered nowhere: its reader has gone away."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())

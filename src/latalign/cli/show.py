@@ -1,0 +1,199 @@
+"""What came back, for people: rich tables on stdout, a bar on stderr."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from latalign.evaluation import Comparison, Evaluation
+from latalign.evidence import Evidence
+from latalign.io.mapfile import MapHeader
+from latalign.maps import AffineMap
+
+_BAR_AFTER_SECONDS = 1.0
+# The figures of an evaluation, and which way is better.
+_FIGURES = {
+    "mse": "mean squared error ↓",
+    "r2": "R² ↑",
+    "cosine": "mean cosine ↑",
+    "recall@1": "recall@1 ↑",
+    "recall@10": "recall@10 ↑",
+    "mrr": "mean reciprocal rank ↑",
+}
+
+
+class _Console(Console):
+    """A console that leaves a reader who went away to the program."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def console() -> Console:
+    """Return the console of stdout."""
+    return _Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def working(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr while the block runs, if that is a terminal and it takes more than a second.
+
+    Gives the function ``advance(done, total)``; until it is called the bar only says that work goes on.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(label, total=None)
+    timer = threading.Timer(_BAR_AFTER_SECONDS, bar.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()
+
+
+def line(text: str) -> Text:
+    """Return a line of plain text, in which no path is taken for markup."""
+    return Text(text)
+
+
+def described(map_: AffineMap) -> str:
+    """Return a map in a few words."""
+    words = f"{map_.method}, {map_.dim_source} → {map_.dim_target} dimensions"
+    return words if map_.evidence is None else f"{words}, {map_.evidence.anchors:,} anchors"
+
+
+def evidence_tables(map_: AffineMap) -> Iterator[Table]:
+    """Yield what is known of how a map was found."""
+    evidence = map_.evidence
+    if evidence is None:
+        return
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_row("rank", f"{evidence.rank}")
+    facts.add_row("condition", number(evidence.condition))
+    facts.add_row("rounding error of the coefficients, at most", f"{evidence.error_bound:.1e}")
+    if evidence.alpha is not None:
+        facts.add_row("alpha (penalty)", number(evidence.alpha))
+    if evidence.target_rank is not None:
+        facts.add_row("limited to rank", f"{evidence.target_rank}")
+    yield facts
+    if evidence.candidates:
+        yield _candidates(evidence, map_.method)
+
+
+def evaluation_table(found: Evaluation, title: str) -> Table:
+    """Return the figures of a map next to those of no map and of the target rows themselves."""
+    columns: dict[str, Mapping[str, float]] = {"mapped": found.mapped.figures()}
+    if found.no_map is not None:
+        columns["no map"] = found.no_map.figures()
+    columns["native"] = found.native.figures()
+    table = _titled(f"{title}: {found.rows:,} rows, {found.queries:,} of them as queries")
+    table.add_column("↑ higher, ↓ lower is better", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for figure, label in _FIGURES.items():
+        table.add_row(label, *(number(column.get(figure)) for column in columns.values()))
+    return table
+
+
+def heldout_table(heldout: Mapping[str, float | None]) -> Table:
+    """Return the held-out figures that a map file keeps."""
+    rows = heldout.get("rows")
+    table = _titled("held-out pairs" if rows is None else f"held-out pairs: {int(rows):,} rows")
+    table.add_column("↑ higher, ↓ lower is better", no_wrap=True)
+    table.add_column("mapped", justify="right")
+    for figure, label in _FIGURES.items():
+        table.add_row(label, number(heldout.get(figure)))
+    return table
+
+
+def comparison_tables(found: Comparison) -> Iterator[Table]:
+    """Yield how alike two spaces are, and how well each method maps the one to the other."""
+    table = _titled(f"{found.rows:,} pairs, {found.dim_source} and {found.dim_target} dimensions")
+    table.add_column("how alike the spaces are", no_wrap=True)
+    table.add_column("", justify="right")
+    table.add_column("")
+    table.add_row("linear CKA ↑", number(found.linear_cka), "0 to 1")
+    table.add_row("Procrustes distance ↓", number(found.procrustes_distance), "0 to π/2 (1.571)")
+    among = f"share of the {found.k} nearest, among {found.knn_rows:,} rows"
+    table.add_row("mutual nearest neighbors ↑", number(found.mutual_knn), among)
+    if found.rows < 10 * max(found.dim_source, found.dim_target):
+        table.caption = "There are few rows for so many dimensions: linear CKA is biased upward."
+    yield table
+    table = _titled("cross-validated R² of the map from source to target, ± standard error")
+    for name in ("method", "R² ↑", "±", "with"):
+        table.add_column(name, justify="left" if name in ("method", "with") else "right", no_wrap=True)
+    for row in found.methods:
+        with_ = _with(row.alpha, row.target_rank)
+        table.add_row(row.method, number(row.r2), _spread(row.standard_error), with_)
+    yield table
+
+
+def header_table(header: MapHeader) -> Table:
+    """Return what a map file says of its map, but for the evidence."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("method", header.method)
+    table.add_row("dimensions", f"{header.dim_source} → {header.dim_target}")
+    for name in ("source", "target", "dataset"):
+        value = getattr(header, name)
+        if value is not None:
+            table.add_row(name, Text(value))
+    if header.evidence is not None:
+        table.add_row("anchors", f"{header.evidence['anchors']:,}")
+    table.add_row("written by", f"latalign {header.latalign_version} (map format {header.format})")
+    return table
+
+
+def number(value: float | None) -> str:
+    """Return a number to four digits; a dash where there is none."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:.4g}"
+
+
+def _candidates(evidence: Evidence, method: str) -> Table:
+    squares = evidence.scoring == "mse"
+    what = "mean squared error" if squares else f"1 − {evidence.scoring}"
+    table = _titled(f"cross-validated error of every method: {what} ± standard error")
+    baseline = evidence.baseline if squares else None
+    for name in ("method", "error ↓", "±", *(["R² ↑"] if baseline else []), "with", ""):
+        table.add_column(name, justify="left" if name in ("method", "with", "") else "right", no_wrap=True)
+    for row in evidence.candidates:
+        r2 = [number(1 - row.error / baseline)] if baseline else []
+        figures = number(row.error), _spread(row.standard_error), *r2
+        mark = "← chosen" if row.method == method else ""
+        table.add_row(row.method, *figures, _with(row.alpha, row.target_rank), mark)
+    return table
+
+
+def _with(alpha: float | None, rank: int | None) -> str:
+    parts = ([] if rank is None else [f"rank {rank}"]) + ([] if alpha is None else [f"alpha {alpha:.3g}"])
+    return ", ".join(parts)
+
+
+def _spread(value: float) -> str:
+    return "–" if value != value else f"{value:.2g}"
+
+
+def _titled(title: str) -> Table:
+    options: dict[str, Any] = {
+        "box": None,
+        "title_justify": "left",
+        "caption_justify": "left",
+        "pad_edge": False,
+        "header_style": "bold",
+    }
+    return Table(title=title, **options)

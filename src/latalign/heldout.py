@@ -1,0 +1,126 @@
+"""A fit that is measured on pairs which it did not see."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from latalign._validation import Pairs
+from latalign.anchors import random_anchors
+from latalign.evaluation import Evaluation, evaluate
+from latalign.evidence import IllConditionedWarning
+from latalign.fitting import fit
+from latalign.maps import AffineMap
+
+# Below this many held-out rows the figures are too rough to tell one map from another.
+_FEW_ROWS = 10
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class HeldoutFit:
+    """A map that was fitted on all pairs, and how well its recipe does on pairs that it does not see.
+
+    Attributes
+    ----------
+    map : AffineMap
+        Its ``evidence.heldout`` holds the figures of `heldout.mapped`.
+    heldout : Evaluation or None
+        Of a second map, fitted by the same recipe on the other pairs; None where nothing was held out.
+    """
+
+    map: AffineMap
+    heldout: Evaluation | None
+
+
+def fit_heldout(
+    X: ArrayLike,
+    Y: ArrayLike,
+    method: str = "auto",
+    *,
+    holdout: float = 0.2,
+    random_state: int = 0,
+    **options: Any,
+) -> HeldoutFit:
+    """Fit a map on all pairs, and measure its recipe on some that a second fit does not see.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, dim_source)
+    Y : array-like of shape (n, dim_target)
+    method : str
+        As in `latalign.fit`.
+    holdout : float
+        The share of the pairs, drawn at random, that the second fit does not see; 0 leaves it out.
+    random_state : int
+        Draws those pairs, and the folds of both fits.
+    **options
+        What else `latalign.fit` takes, but for sample weights.
+
+    Returns
+    -------
+    HeldoutFit
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `latalign.fit`.
+
+    Warns
+    -----
+    UserWarning
+        If the held-out pairs are too few to say much, or none can be held out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign.heldout import fit_heldout
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> found = fit_heldout(X, 2 * X, "similarity")
+    >>> found.heldout.rows, found.map.evidence.anchors, round(found.map.evidence.heldout["r2"], 6)
+    (20, 100, 1.0)
+    """
+    if not 0 <= holdout < 1:
+        raise ValueError(f"fit_heldout needs a share 0 ≤ holdout < 1; got {holdout}")
+    if "sample_weight" in options:
+        raise TypeError("fit_heldout takes no sample_weight; split the pairs and call fit and evaluate")
+    pairs = Pairs.of(X, Y, caller="fit")
+    fitted = fit(pairs.source, pairs.target, method, random_state=random_state, **options)
+    found = _on_heldout(pairs, method, holdout, random_state, options) if holdout else None
+    if found is not None and fitted.evidence is not None:
+        figures = {"rows": float(found.rows), **found.mapped.figures()}
+        fitted = replace(fitted, evidence=replace(fitted.evidence, heldout=figures))
+    return HeldoutFit(fitted, found)
+
+
+def _on_heldout(
+    pairs: Pairs, method: str, holdout: float, random_state: int, options: dict[str, Any]
+) -> Evaluation | None:
+    """Fit on some of the pairs and evaluate on the others; None, with a warning, where that cannot be."""
+    count = round(holdout * len(pairs))
+    if min(count, len(pairs) - count) < 2:
+        warnings.warn(
+            f"no held-out error: {holdout:g} of {len(pairs)} rows leaves {count} to test and "
+            f"{len(pairs) - count} to fit, and each needs at least 2",
+            stacklevel=3,
+        )
+        return None
+    if count < _FEW_ROWS:
+        warnings.warn(f"only {count} rows are held out: their figures are rough", stacklevel=3)
+    test = random_anchors(len(pairs), count, random_state=random_state)
+    seen = np.ones(len(pairs), dtype=bool)
+    seen[test] = False
+    train, unseen = pairs.take(np.flatnonzero(seen)), pairs.take(test)
+    try:
+        with warnings.catch_warnings():
+            # The fit on all pairs has said it already.
+            warnings.simplefilter("ignore", IllConditionedWarning)
+            second = fit(train.source, train.target, method, random_state=random_state, **options)
+        return evaluate(second, unseen.source, unseen.target, random_state=random_state)
+    except ValueError as error:
+        warnings.warn(f"no held-out error: {error}", stacklevel=3)
+        return None

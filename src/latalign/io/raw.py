@@ -1,0 +1,135 @@
+"""Rows that lie in a file one after another as numbers: what `.npy` and safetensors have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from typing import IO, Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latalign._validation import Rows
+from latalign.io.files import written_beside
+from latalign.io.protocol import Block, Location, Shape
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RawRows:
+    """A `Reader` of numbers that start at a known place of a file.
+
+    Blocks are read into one reused buffer: that is faster than a mapped file, whose pages are
+    faulted in one by one, and its memory stays what it is.
+
+    Attributes
+    ----------
+    location : Location
+    rows, dim : int
+    stored : dtype
+        As the file has it, in either byte order.
+    offset : int
+        Where the numbers start, in bytes.
+    fortran : bool
+        Whether the columns lie one after another instead of the rows.
+    """
+
+    location: Location
+    rows: int
+    dim: int
+    stored: np.dtype[Any]
+    offset: int
+    fortran: bool = False
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The stored dtype in the machine's own byte order."""
+        return self.stored.newbyteorder("=")
+
+    def blocks(self, rows: int) -> Iterator[Block]:
+        """Yield all rows in order, at most `rows` at a time, in a reused buffer."""
+        starts = range(0, self.rows, rows)
+        if self.fortran:  # no row lies in one piece
+            whole = self.load()
+            for start in starts:
+                yield Block(np.ascontiguousarray(whole[start : start + rows], self.dtype))
+            return
+        buffer = np.empty((min(rows, self.rows), self.dim), self.stored)
+        with FileIO(self.location.path, "rb") as file:
+            file.seek(self.offset)
+            for start in starts:
+                block = buffer[: min(rows, self.rows - start)]
+                self._fill(file, block)
+                yield Block(block.astype(self.dtype, copy=False))
+
+    def load(self) -> Rows:
+        """Return all rows, mapped from the file and read-only."""
+        return np.asarray(
+            np.memmap(
+                self.location.path,
+                self.stored,
+                "r",
+                self.offset,
+                (self.rows, self.dim),
+                "F" if self.fortran else "C",
+            )
+        )
+
+    def ids(self, column: str) -> NDArray[Any]:
+        """Raise a ValueError: these formats hold one array and no ids beside it."""
+        raise ValueError(
+            f"{self.location} has no column {column!r}: ids stand beside the rows in Parquet files only. "
+            "Write rows and ids to a Parquet file, or pair the rows by their order."
+        )
+
+    def _fill(self, file: FileIO, block: Rows) -> None:
+        view = block.reshape(-1).view(np.uint8).data
+        done = 0
+        while done < len(view):  # one read gives at most 2 GiB
+            got = file.readinto(view[done:])
+            if not got:
+                raise ValueError(f"{self.location} ended early: another program changed it meanwhile")
+            done += got
+
+
+def require_length(location: Location, found: int, expected: int) -> None:
+    """Raise a ValueError where a file is shorter than its header says."""
+    if found < expected:
+        raise ValueError(
+            f"{location} is truncated: its header promises {expected} bytes, the file has {found}. "
+            "Write or copy it again."
+        )
+
+
+@contextmanager
+def raw_writer(location: Location, header: bytes, shape: Shape) -> Iterator[RawWriter]:
+    """Write a header and then the rows that are appended, and rename the file when all are there."""
+    with written_beside(location.path) as file:
+        file.write(header)
+        writer = RawWriter(file, shape)
+        yield writer
+        require_all(location, writer.written, shape)
+
+
+def require_all(location: Location, written: int, shape: Shape) -> None:
+    """Raise a ValueError where other than the promised number of rows were appended."""
+    if written != shape.rows:
+        raise ValueError(f"{location} was to hold {shape.rows} rows; {written} were written")
+
+
+@final
+class RawWriter:
+    """A `Writer` of numbers, one row after another, little-endian."""
+
+    def __init__(self, file: IO[bytes], shape: Shape) -> None:
+        self._file = file
+        self._dtype = shape.dtype.newbyteorder("<")
+        self.written = 0
+
+    def append(self, block: Block) -> None:
+        """Write the next rows."""
+        rows = np.ascontiguousarray(block.rows, self._dtype)
+        self._file.write(rows.reshape(-1).view(np.uint8).data)
+        self.written += len(rows)

@@ -1,0 +1,217 @@
+"""Rows on disk: pairs read out of two files, and a map applied to a file of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+
+from latalign._validation import Rows, require_finite
+from latalign.anchors import pair_by_id
+from latalign.io.arrays import locate, open_rows, write_rows
+from latalign.io.protocol import Block, Location, Reader, Shape
+from latalign.maps import AffineMap
+
+AnyFile = str | PathLike[str] | Location
+
+# The larger of a block's two sides stays near this many values: 4 MiB of float32, within a cache.
+_BLOCK_VALUES = 1 << 20
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply_file` wrote.
+
+    Attributes
+    ----------
+    output : str
+    rows : int
+    dim_source, dim_target : int
+    dtype : str
+    """
+
+    output: str
+    rows: int
+    dim_source: int
+    dim_target: int
+    dtype: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values."""
+        return asdict(self)
+
+
+def read_pairs(
+    source: AnyFile,
+    target: AnyFile,
+    *,
+    id_column: str | None = None,
+    unmatched: Literal["error", "drop"] = "error",
+) -> tuple[Rows, Rows]:
+    """Return the rows of two files that correspond, by their order or by an id.
+
+    Parameters
+    ----------
+    source, target : path
+        `.npy`, `.safetensors` or `.parquet`; see `latalign.io.arrays.open_rows`. Rows of the first two
+        are mapped from the file, not copied.
+    id_column : str, optional
+        The column of both Parquet files that says which rows are the same thing. By order unless given.
+    unmatched : {"error", "drop"}
+        What becomes of ids that only one side has.
+
+    Returns
+    -------
+    X : array of shape (n, dim_source)
+    Y : array of shape (n, dim_target)
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If a file is not sound or holds no rows, values are not finite (counted, with the first row of
+        the file), the numbers of rows differ, or ids are missing, duplicate or unmatched.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from latalign.on_disk import read_pairs
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "old.npy"), np.ones((3, 2)))
+    ...     np.save(Path(folder, "new.npy"), np.ones((3, 4)))
+    ...     X, Y = read_pairs(Path(folder, "old.npy"), Path(folder, "new.npy"))
+    >>> X.shape, Y.shape
+    ((3, 2), (3, 4))
+    """
+    readers = open_rows(source), open_rows(target)
+    if id_column is None:
+        if readers[0].rows != readers[1].rows:
+            raise ValueError(
+                f"{readers[0].location} has {readers[0].rows} rows and {readers[1].location} has "
+                f"{readers[1].rows}, so they do not pair by order. Give files of the same rows, or pair "
+                "Parquet files by a column of ids (id_column, --id-column)."
+            )
+        return _loaded(readers[0]), _loaded(readers[1])
+    ids = [reader.ids(id_column) for reader in readers]
+    source_rows, target_rows = pair_by_id(ids[0], ids[1], unmatched=unmatched)
+    return _loaded(readers[0])[source_rows], _loaded(readers[1])[target_rows]
+
+
+def apply_file(
+    map_: AffineMap,
+    input: AnyFile,
+    output: AnyFile,
+    *,
+    batch_rows: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Applied:
+    """Map the rows of one file into another, block by block: memory does not grow with the rows.
+
+    Parameters
+    ----------
+    map_ : AffineMap
+    input, output : path
+        `.npy`, `.safetensors` or `.parquet`, each by its suffix. From Parquet to Parquet the other
+        columns go along and the column keeps its type. The rows keep their dtype (integers become
+        float64).
+    batch_rows : int, optional
+        The rows of a block; as many as make 4 MiB of float32 unless given.
+    progress : callable, optional
+        Called after every block with the number of rows that are done, and of all rows.
+
+    Returns
+    -------
+    Applied
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no input, or no folder for the output.
+    OSError
+        If the output cannot be written, as on a full disk.
+    ValueError
+        If the input is not sound, not as wide as the map takes, not finite, or the output is the input.
+        Whatever is raised, no output is left and an older one stays as it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from latalign import AffineMap
+    >>> from latalign.on_disk import apply_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     old, new = Path(folder, "old.npy"), Path(folder, "new.npy")
+    ...     np.save(old, np.ones((3, 2), np.float32))
+    ...     done = apply_file(AffineMap.of(np.eye(2), [1, 2]), old, new)
+    ...     done.rows, np.load(new)[0]
+    (3, array([2., 3.], dtype=float32))
+    """
+    if batch_rows is not None and batch_rows < 1:
+        raise ValueError(f"apply_file needs blocks of at least one row; got batch_rows={batch_rows}")
+    goal = locate(output)
+    refuse_same_file(goal.path, [locate(input).path])
+    reader = open_rows(input)
+    if reader.dim != map_.dim_source:
+        raise ValueError(
+            f"{reader.location} has rows of {reader.dim} dimensions; the map takes {map_.dim_source}. "
+            "Give rows of the space that the map starts from."
+        )
+    count = batch_rows or max(1, _BLOCK_VALUES // max(map_.dim_source, map_.dim_target))
+    dtype = reader.dtype if reader.dtype.kind == "f" else np.dtype(np.float64)
+    run = map_.kernel(dtype)
+    mapped = np.empty((min(count, reader.rows), map_.dim_target), dtype)
+    done = 0
+    with write_rows(goal, Shape(reader.rows, map_.dim_target, dtype), reader) as writer:
+        for block in reader.blocks(count):
+            out = mapped[: len(block.rows)]
+            try:
+                run(block.rows, out)
+            except ValueError:
+                _require_finite_file(reader, count)
+                raise
+            writer.append(Block(out, block.beside))
+            done += len(out)
+            if progress is not None:
+                progress(done, reader.rows)
+    return Applied(str(goal), done, map_.dim_source, map_.dim_target, str(dtype))
+
+
+def refuse_same_file(output: str | PathLike[str], inputs: Sequence[str | PathLike[str]]) -> None:
+    """Raise a ValueError if the output is one of the inputs, by whatever name or link."""
+    if not Path(output).exists():
+        return
+    for path in inputs:
+        if Path(path).exists() and Path(output).samefile(path):
+            raise ValueError(f"the output {output} is the input {path}. Name another file.")
+
+
+def _loaded(reader: Reader) -> Rows:
+    """Return all rows, every value of them finite."""
+    rows = reader.load()
+    require_finite(rows, str(reader.location))
+    return rows
+
+
+def _require_finite_file(reader: Reader, batch_rows: int) -> None:
+    """Raise a ValueError that counts the rows of a whole file which hold NaN or infinity, if there are any."""
+    bad, first, start = 0, -1, 0
+    for block in reader.blocks(batch_rows):
+        where = np.flatnonzero(~np.isfinite(block.rows).all(axis=1))
+        if len(where):
+            first = first if bad else start + int(where[0])
+            bad += len(where)
+        start += len(block.rows)
+    if bad:
+        raise ValueError(
+            f"{reader.location} needs finite values; {bad} of {reader.rows} rows contain NaN or infinity "
+            f"(the first is row {first}). Remove or repair those rows."
+        )

@@ -1,0 +1,20 @@
+"""Maps inside PyTorch networks: as a layer, folded into a neighbour, between two networks; and their codes.
+
+Needs the extra: ``pip install 'latalign[torch]'``.
+"""
+
+from __future__ import annotations
+
+try:
+    import torch.nn  # noqa: F401 - the package alone may be an empty folder of that name
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "latalign.torch needs PyTorch, which is not installed: pip install 'latalign[torch]'",
+        name=error.name,
+    ) from error
+
+from latalign.torch.capture import capture
+from latalign.torch.layers import fold_into, to_linear
+from latalign.torch.stitched import Stitched
+
+__all__ = ["Stitched", "capture", "fold_into", "to_linear"]

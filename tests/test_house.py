@@ -1,0 +1,84 @@
+"""The rule of the house: imports point inward, and what is optional stays so."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import latalign
+
+HOME = Path(latalign.__file__).parent
+
+# From the innermost room outward. A module may import its own row and those above it.
+ROOMS = [
+    {"_version", "_validation", "_linalg", "_rowsum", "evidence", "io"},
+    {"moments", "maps", "anchors"},
+    {"metrics", "least_squares", "paths", "on_disk"},
+    {"solve"},
+    {"methods"},
+    {"select"},
+    {"fitting"},
+    {"_aligner", "estimators", "evaluation", "heldout"},
+    {"torch", "experiments", "cli"},
+]
+LEVEL = {name: level for level, room in enumerate(ROOMS) for name in room}
+OPTIONAL = ("torch", "pyarrow", "matplotlib", "pooch", "sklearn", "pandas", "rich", "click")
+
+
+def room_of(path):
+    return path.relative_to(HOME).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Return the rooms that a module imports when it runs, those for type checkers left out."""
+    found = set()
+
+    def visit(node):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            if isinstance(child, ast.ImportFrom) and (child.module or "").split(".")[0] == "latalign":
+                parts = child.module.split(".")
+                found.update(parts[1:2] or [alias.name for alias in child.names])
+            elif isinstance(child, ast.Import):
+                found.update(a.name.split(".")[1] for a in child.names if a.name.startswith("latalign."))
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(HOME.rglob("*.py")), ids=lambda p: str(p.relative_to(HOME)))
+def test_imports_point_inward(path):
+    room = room_of(path)
+    if room in ("__init__", "__main__"):
+        return
+    assert room in LEVEL, f"{room} has no place in the house: give it one in ROOMS"
+    for other in imported(path) - {"__version__"}:
+        assert other in LEVEL, f"{path.name} imports {other}"
+        assert LEVEL[other] <= LEVEL[room], f"{room} reaches outward to {other}"
+
+
+@pytest.mark.parametrize("path", sorted(HOME.rglob("*.py")), ids=lambda p: str(p.relative_to(HOME)))
+def test_modules_stay_small(path):
+    assert len(path.read_text().splitlines()) <= 420
+
+
+@pytest.mark.parametrize(
+    "statement", ["import latalign", "import latalign.cli", "import latalign; latalign.fit"]
+)
+def test_nothing_optional_is_loaded(statement):
+    allowed = {"rich", "click"} if "cli" in statement else set()
+    code = f"import sys; {statement}; print(*[m for m in {OPTIONAL!r} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert set(out.split()) <= allowed
+
+
+def test_every_public_name_is_there():
+    for name in latalign.__all__:
+        assert getattr(latalign, name) is not None
+    assert set(latalign.__all__) <= set(dir(latalign))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = latalign.nothing

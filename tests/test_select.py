@@ -1,0 +1,257 @@
+"""Selection: exact cross-validation from moments, the paths, and the choice."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.linear_model import RidgeCV
+from sklearn.metrics.pairwise import cosine_similarity
+
+import latalign
+from latalign import METHODS, Candidate, IllConditionedWarning, Moments, cross_validate
+from latalign._validation import Pairs
+from latalign.methods import Method, method_named
+from latalign.metrics import squared_error
+from latalign.moments import all_but_one
+from latalign.paths import Spectrum, alpha_grid, best_alpha, gcv_errors, loo_errors
+from latalign.select import Folds, baseline_error, choose, cross_validate_rows
+from problems import pairs, relative, rotation
+
+SIZES = [(120, 8, 6), (120, 6, 8), (12, 20, 9), (20, 20, 20), (26, 20, 20)]
+
+
+def folded(rng, n, ds, dt, k=5, **given):
+    X, Y = pairs(rng, n, ds, dt, **given)
+    return X, Y, Folds.of(Pairs.of(X, Y), k, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_the_error_is_that_of_refitting_on_rows(rng, size, name):
+    """K-fold from moments is K-fold: fit on the rows of the others, measured on the rows left out."""
+    if name in ("orthogonal", "rigid", "similarity") and size[0] * 4 // 5 <= min(size[1:]):
+        pytest.skip("fewer anchors than dimensions leave a part of the rotation arbitrary")
+    X, Y, folds = folded(rng, *size)
+    found = cross_validate(folds.moments, [method_named(name)])[0]
+    given = {"alpha": found.alpha} if name == "ridge" else {}
+    if name == "low_rank":
+        given = {"rank": found.target_rank, "alpha": "auto"}
+    squares = 0.0
+    per_fold = []
+    for k in range(5):
+        train, test = folds.number != k, folds.number == k
+        fitted = method_named(name).solve(Moments.of(X[train], Y[train]), **given)
+        errors = (fitted(X[test]) - Y[test]) ** 2
+        squares += errors.sum()
+        per_fold.append(errors.mean())
+    assert np.isclose(found.error, squares / Y.size, rtol=1e-6)
+    assert np.isclose(found.standard_error, np.std(per_fold, ddof=1) / np.sqrt(5), rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", ["ridge", "low_rank"])
+def test_a_path_is_what_solving_for_each_value_gives(rng, size, name):
+    _, _, folds = folded(rng, *size, noise=0.5)
+    train, heldout = all_but_one(folds.moments)[0], folds.moments[0]
+    method = method_named(name)
+    grid = method.grid(train)
+    slow = Method(name, method.solve).fold_errors(train, heldout, grid)
+    np.testing.assert_allclose(method.fold_errors(train, heldout, grid), slow, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_leave_one_out_is_leaving_one_out(rng, size, weighted):
+    X, Y = pairs(rng, *size, noise=0.5)
+    w = rng.uniform(0.2, 1, len(X)) if weighted else None
+    rows, moments = Pairs.of(X, Y, w), Moments.of(X, Y, sample_weight=w)
+    alphas = alpha_grid(moments)[10:45:7]
+    found = loo_errors(rows, moments, alphas, Spectrum.of_rows(rows, moments))
+    weights = np.ones(len(X)) if w is None else w
+    for alpha, error in zip(alphas, found, strict=True):
+        total = 0.0
+        for i in range(len(X)):
+            kept = np.arange(len(X)) != i
+            fitted = latalign.fit(X[kept], Y[kept], "ridge", alpha=alpha, sample_weight=weights[kept])
+            total += weights[i] * ((fitted(X[i : i + 1]) - Y[i]) ** 2).sum()
+        assert np.isclose(error, total / weights.sum() / Y.shape[1], rtol=1e-6)
+
+
+def test_leave_one_out_of_repeats_leaves_out_one_of_them(rng):
+    X, Y = pairs(rng, 30, 5, 4)
+    repeats = rng.integers(1, 4, 30)
+    once = Pairs.of(X, Y, repeats)
+    often = Pairs.of(np.repeat(X, repeats, 0), np.repeat(Y, repeats, 0))
+    assert np.isclose(
+        *(best_alpha(latalign.moments.moments_of_pairs(p), p)[1] for p in (once, often)), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("size", [(120, 8, 6), (40, 30, 5), (30, 40, 5)], ids=str)
+def test_the_alpha_is_ridgecvs(rng, size):
+    X, Y = pairs(rng, *size, noise=1)
+    moments = Moments.of(X, Y)
+    alpha, error = best_alpha(moments, Pairs.of(X, Y))
+    model = RidgeCV(alphas=alpha_grid(moments)).fit(X, Y)
+    assert np.isclose(alpha, model.alpha_)
+    assert np.isclose(error, -model.best_score_, rtol=1e-5)
+
+
+def test_far_more_rows_than_the_budget_walk_downhill_to_the_same(rng, monkeypatch):
+    X, Y = pairs(rng, 300, 30, 5, noise=3)
+    moments, rows = Moments.of(X, Y), Pairs.of(X, Y)
+    whole = best_alpha(moments, rows)
+    monkeypatch.setattr("latalign.paths._LOO_BUDGET", 0)
+    assert np.allclose(best_alpha(moments, rows), whole)
+
+
+def test_generalized_cross_validation_is_its_definition(rng):
+    X, Y = pairs(rng, 50, 8, 3, noise=1)
+    moments = Moments.of(X, Y)
+    x, y = X - X.mean(0), Y - Y.mean(0)
+    alphas = alpha_grid(moments)[::7]
+    for alpha, found in zip(alphas, gcv_errors(moments, alphas), strict=True):
+        hat = x @ np.linalg.solve(x.T @ x + alpha * np.eye(8), x.T)
+        residual = ((y - hat @ y) ** 2).sum() / y.size
+        assert np.isclose(found, residual / (1 - (1 + np.trace(hat)) / 50) ** 2, rtol=1e-8)
+
+
+def test_baseline(rng):
+    X, Y, folds = folded(rng, 50, 4, 3)
+    expected = sum(((Y[folds.number == k] - Y[folds.number != k].mean(0)) ** 2).sum() for k in range(5))
+    assert np.isclose(baseline_error(folds.moments), expected / Y.size)
+    assert len(X) == 50
+
+
+def test_equal_pairs_share_a_fold(rng):
+    X, Y = pairs(rng, 40, 4, 3, dtype=np.float32)
+    twice = rng.permutation(np.repeat(np.arange(40), 2))
+    folds = Folds.of(Pairs.of(X[twice], Y[twice]), 5, np.random.default_rng(0))
+    for i in range(40):
+        assert len(set(folds.number[twice == i])) == 1
+    assert sorted(np.bincount(folds.number)) == [16] * 5
+
+
+def test_folds_are_few_where_pairs_are(rng):
+    X, Y = pairs(rng, 3, 4, 4)
+    assert len(Folds.of(Pairs.of(X, Y), 5, np.random.default_rng(0)).moments) == 3
+    with pytest.raises(ValueError, match="at least 2 folds; got n_folds=1"):
+        latalign.fit(X, Y, n_folds=1)
+
+
+@pytest.mark.parametrize("scoring", ["cosine", "recall@1"])
+def test_scores_are_those_of_held_out_rows(rng, scoring):
+    X, Y, folds = folded(rng, 100, 8, 6)
+    found = cross_validate_rows(folds, scoring, [METHODS["affine"]])[0]
+    scores = []
+    for k in range(5):
+        test = folds.number == k
+        fitted = latalign.fit(X[~test], Y[~test], "affine")
+        similarity = cosine_similarity(fitted(X[test]), Y[test])
+        own = similarity.diagonal()
+        scores.append(
+            own.mean() if scoring == "cosine" else (similarity.argmax(1) == np.arange(test.sum())).mean()
+        )
+    assert np.isclose(found.error, 1 - np.mean(scores))
+
+
+# The choice ---------------------------------------------------------------------------------------
+
+
+def candidate(method, error):
+    return Candidate(method, error, 0.0)
+
+
+def test_the_smallest_wins_and_of_a_tie_the_simpler():
+    assert choose([candidate("affine", 1.0), candidate("rigid", 1.02)]).method == "affine"
+    assert choose([candidate("affine", 1.0), candidate("rigid", 1.009)]).method == "rigid"
+    assert choose([candidate("linear", 1e-30), candidate("rigid", 1e-29)], floor=1e-20).method == "rigid"
+
+
+@pytest.mark.parametrize(
+    ("truth", "expected"),
+    [("rotation", "orthogonal"), ("rigid", "rigid"), ("similar", "similarity"), ("none", None)],
+)
+def test_auto_finds_the_kind_of_the_truth(rng, truth, expected):
+    X = rng.normal(size=(400, 10)) * np.geomspace(1, 3, 10) + 1
+    turn = rotation(rng, 10)
+    Y = {
+        "rotation": X @ turn,
+        "rigid": X @ turn + 2,
+        "similar": 2.5 * X @ turn + 2,
+        "none": X @ rng.normal(size=(10, 10)) + 2,
+    }[truth] + 0.05 * rng.normal(size=(400, 10))
+    found = latalign.fit(X, Y, random_state=int(rng.integers(100)))
+    if expected:
+        assert found.method == expected
+    else:
+        assert found.method in ("ridge", "affine", "linear")
+    assert {c.method for c in found.evidence.candidates} == set(METHODS)
+    errors = [c.error for c in found.evidence.candidates]
+    assert errors == sorted(errors)
+    assert found.evidence.baseline > errors[0]
+    assert found.evidence.anchors == 400
+
+
+def test_the_interpolation_threshold(rng):
+    """As many anchors as dimensions: plain least squares explodes, and is not chosen."""
+    X = rng.normal(size=(1050, 50)) * np.geomspace(1, 0.1, 50)
+    Y = X @ rotation(rng, 50) + 0.1 * rng.normal(size=(1050, 50))
+    found = latalign.fit(X[:50], Y[:50])
+    assert found.method in ("orthogonal", "rigid", "similarity", "ridge", "low_rank")
+    heldout = Moments.of(X[50:], Y[50:])
+    plain = latalign.fit(X[:51], Y[:51], "affine")
+    ridge, rigid = (METHODS[name].solve(Moments.of(X[:50], Y[:50])) for name in ("ridge", "rigid"))
+    error = {"ridge": squared_error(ridge, heldout), "rigid": squared_error(rigid, heldout)}
+    assert squared_error(plain, heldout) > 3 * error["ridge"]
+    assert squared_error(found, heldout) < 1.3 * min(error.values())
+
+
+def test_auto_with_ridge_is_ridge(rng):
+    X, Y = pairs(rng, 60, 40, 10, noise=0.5)
+    found = latalign.fit(X, Y)
+    if found.method == "ridge":
+        assert relative(found.matrix, latalign.fit(X, Y, "ridge").matrix) < 1e-12
+    assert (
+        latalign.fit(X, Y, random_state=3).matrix.tobytes()
+        == latalign.fit(X, Y, random_state=3).matrix.tobytes()
+    )
+
+
+@pytest.mark.parametrize("scoring", ["mse", "cosine", "recall@1"])
+def test_scorings(rng, scoring):
+    X, Y = pairs(rng, 60, 12, 12)
+    found = latalign.fit(X, Y, scoring=scoring)
+    assert found.evidence.scoring == scoring
+    assert (found.evidence.baseline is None) == (scoring != "mse")
+    with pytest.raises(ValueError, match="scoring is one of mse, cosine, recall@1"):
+        latalign.fit(X, Y, scoring="accuracy")
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@pytest.mark.parametrize("scoring", ["mse", "cosine"])
+def test_a_handful_of_anchors(rng, n, scoring):
+    X, Y = pairs(rng, n, 6, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IllConditionedWarning)
+        for name in METHODS:
+            assert np.isfinite(latalign.fit(X, Y, name)(X)).all()
+        assert np.isfinite(latalign.fit(X, Y, scoring=scoring)(X)).all()
+
+
+def test_fit_moments_is_fit_without_rows(rng):
+    X, Y, folds = folded(rng, 200, 8, 6)
+    by_moments = latalign.fit_moments(*folds.moments)
+    by_rows = latalign.fit(X, Y)
+    assert by_moments.method == by_rows.method
+    assert relative(by_moments(X), by_rows(X)) < 1e-3
+    # One sum: the generalized score; several: cross-validation.
+    total = Moments.of(X, Y)
+    assert latalign.fit_moments(total, method="ridge").evidence.alpha == best_alpha(total)[0]
+    assert latalign.fit_moments(*folds.moments, method="ridge").evidence.alpha == pytest.approx(
+        cross_validate(folds.moments, [METHODS["ridge"]])[0].alpha
+    )
+    with pytest.raises(ValueError, match="at least 2 folds"):
+        latalign.fit_moments(total)
+    with pytest.raises(ValueError, match="it got none"):
+        latalign.fit_moments()
