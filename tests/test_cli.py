@@ -282,7 +282,8 @@ class TestDemo:
         assert "epochs" not in calls[0][1]
 
     def test_the_missing_extra_is_named(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "torch", None)
+        for name in ("torch", "torch.nn"):
+            monkeypatch.setitem(sys.modules, name, None)
         for name in [name for name in sys.modules if name.startswith("latalign.experiments")]:
             monkeypatch.delitem(sys.modules, name)
         refused(run("demo"), 1, "pip install 'latalign[experiments]'")

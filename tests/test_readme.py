@@ -112,5 +112,7 @@ def test_headings_go_down_one_level_at_a_time():
         code = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
         text = code.sub("", page.read_text(encoding="utf-8"))
         levels = [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
+        if "{include}" in page.read_text(encoding="utf-8"):
+            continue  # the page is another file's text
         assert levels[0] == 1, page.name
         assert all(after <= before + 1 for before, after in pairwise(levels)), page.name

@@ -69,7 +69,7 @@ def test_idx_round_trip(tmp_path, rng, compressed, shape):
         (idx(np.zeros((2, 3, 3)))[:-1], r"shape \(2, 3, 3\) needs 18 bytes .* there are 17"),
         (idx(np.zeros((2, 3, 3))) + b"x", r"needs 18 bytes .* there are 19"),
         (idx(np.zeros((0, 3, 3))), r"its header says shape \(0, 3, 3\)"),
-        (b"\0\0\x08\x03" + b"\xff" * 12, r"not a sound IDX file: its header says shape"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, r"truncated or damaged: shape \(4294967295, "),
         (gzip.compress(idx(np.zeros((2, 3, 3))))[:-12], r"truncated or damaged: gzip says"),
         (gzip.compress(idx(np.zeros((2, 3, 3))))[:-8] + bytes(8), r"truncated or damaged: gzip says"),
     ],

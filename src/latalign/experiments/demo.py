@@ -7,12 +7,13 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -154,21 +155,19 @@ def run_demo(
     """
     began = time.perf_counter()
     out = _made(Path(folder))
-    console = Console() if console is None else console
     seeds = np.random.SeedSequence(_checked("seed", seed, 0)).generate_state(len(_NETWORKS) + 1)
+    console = Console(soft_wrap=True) if console is None else console
+    setting = usual_setting(console) if setting is None else setting
+    if epochs is not None:
+        setting = replace(setting, epochs=epochs)
+    _checked("epochs", setting.epochs, 1)
+    dataset = setting.dataset
+    images, test = dataset.normalized(dataset.train), dataset.normalized(dataset.test)
+    rows = random_anchors(len(images), setting.anchors, random_state=int(seeds[-1]))
+    console.print(_introduced(setting), markup=False)
+    coded: dict[str, Coded] = {}
+    trainings: dict[str, Training] = {}
     with _bars() as bars:
-        if setting is None:
-            task = bars.add_task("images", total=None)
-            setting = usual_setting(console)
-            bars.remove_task(task)
-        if epochs is not None:
-            setting = Setting(setting.dataset, setting.latent, epochs, setting.anchors)
-        dataset = setting.dataset
-        images, test = dataset.normalized(dataset.train), dataset.normalized(dataset.test)
-        rows = random_anchors(len(images), setting.anchors, random_state=int(seeds[-1]))
-        console.print(_introduced(setting))
-        coded: dict[str, Coded] = {}
-        trainings: dict[str, Training] = {}
         for name, own_seed in zip(_NETWORKS, seeds, strict=False):
             network, trainings[name] = _trained(name, setting, images, int(own_seed), bars)
             coded[name] = Coded.of(name, network, images[rows], test)
@@ -203,7 +202,9 @@ def usual_setting(console: Console | None = None) -> Setting:
         Where it is told that the digits stand in, and why.
     """
     try:
-        return Setting(load(FASHION_MNIST), latent=50, epochs=3)
+        with _bars() as bars:
+            bars.add_task(f"reading {FASHION_MNIST.name}", total=None)
+            return Setting(load(FASHION_MNIST), latent=50, epochs=3)
     except FileNotFoundError as error:
         if console is not None:
             console.print(f"{error} The digits of scikit-learn stand in.\n", markup=False)
@@ -229,7 +230,7 @@ def _trained(
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    """Show bars on stderr, if that is a terminal."""
+    """Show bars on stderr, if that is a terminal. Nothing else may be printed while they are there."""
     stderr = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
@@ -272,7 +273,7 @@ def _table(crossings: tuple[Crossing, ...]) -> Table:
     return table
 
 
-def _picture(setting: Setting, coded: Mapping[str, Coded], crossings: tuple[Crossing, ...]) -> Any:
+def _picture(setting: Setting, coded: Mapping[str, Coded], crossings: tuple[Crossing, ...]) -> Figure:
     """Draw the first test image of each class, and what becomes of it by every method."""
     dataset = setting.dataset
     shown = np.sort(np.unique(dataset.test.labels, return_index=True)[1])[:_SHOWN]

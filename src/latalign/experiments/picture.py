@@ -99,7 +99,7 @@ def draw(title: str, subtitle: str, rows: Sequence[Row], panels: Sequence[Panel]
     axes.text(_MARGIN, _MARGIN, title, size=_TITLE_SIZE, weight="bold", color=_INK, va="top")
     axes.text(_MARGIN, _MARGIN + 44, subtitle, size=_SUBTITLE_SIZE, color=_FAINT, va="top", linespacing=1.35)
     for row, top in zip(rows, tops, strict=True):
-        axes.text(_MARGIN, top + _TILE / 2, row.label, size=_TEXT_SIZE, color=_INK, va="center")
+        axes.text(_MARGIN, top + _TILE / 2, row.label, size=_TEXT_SIZE, color=_INK, va="center_baseline")
     left = _MARGIN + _LABELS
     for panel, wide in zip(panels, widths, strict=True):
         _draw_panel(axes, panel, tops, left)
@@ -148,6 +148,6 @@ def _draw_panel(axes: Axes, panel: Panel, tops: Sequence[int], left: int) -> Non
             size=_TEXT_SIZE,
             color=_ACCENT if accented else _INK,
             weight="bold" if accented else "normal",
-            va="center",
+            va="center_baseline",
             linespacing=1.3,
         )
