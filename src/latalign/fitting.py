@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 
 from latalign._validation import Pairs
 from latalign.evidence import Candidate, IllConditionedWarning
-from latalign.least_squares import TOLERANCE
 from latalign.maps import AffineMap
 from latalign.methods import method_named
 from latalign.moments import Moments, Precision, moments_of_pairs
@@ -26,6 +25,9 @@ from latalign.select import (
     cross_validate_rows,
     rounding_floor,
 )
+
+# The relative error of the coefficients that is worth a warning.
+_WARNED = 2e-4
 
 
 def fit(
@@ -256,7 +258,7 @@ def warn_if_undetermined(fitted: AffineMap) -> None:
             f"{fitted.method}: {evidence.anchors} anchors determine {evidence.rank} of {dims} directions; "
             f'{what}. Use method="ridge" (alpha="auto"), or more and more varied anchors.'
         )
-    elif not rigid and evidence.error_bound > TOLERANCE:
+    elif not rigid and evidence.error_bound > _WARNED:
         message = (
             f"{fitted.method}: the source rows have condition {evidence.condition:.1e}, so rounding alone may "
             f"change the coefficients by {evidence.error_bound:.0e} of their size. Predictions suffer less; "

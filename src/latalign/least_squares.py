@@ -29,10 +29,16 @@ from numpy.typing import NDArray
 
 from latalign._linalg import EPS, cholesky, eigh, orthonormal, solve_cholesky, solve_upper, svd
 from latalign._validation import Array, Pairs
-from latalign.moments import Moments
+from latalign.moments import Moments, moments_of_pairs
 
 TOLERANCE = 1e-6
 """The relative error of the coefficients above which the next route is taken."""
+
+
+def tolerance(rounding: float) -> float:
+    """Return what is asked of the coefficients: `TOLERANCE`, or half the digits of coarser products."""
+    return max(TOLERANCE, float(np.sqrt(rounding)))
+
 
 # Singular values this close above the largest that rounding makes are still taken for rounding.
 _MARGIN = 1.5
@@ -68,6 +74,7 @@ def solve_gram(
     alive: NDArray[np.bool_] | None = None,
     alpha: float = 0.0,
     resolution: float = 0.0,
+    rounding: float = EPS,
 ) -> Solution:
     """Solve (xx + alpha I) W = xy, with minimum norm where that is singular.
 
@@ -84,11 +91,18 @@ def solve_gram(
         Ridge penalty.
     resolution : float
         The singular value, columns scaled to length one, that the rounding of the rows alone may make.
+    rounding : float
+        The relative rounding of the sums in `xx`.
     """
     alive = xx.diagonal() > 0 if alive is None else alive & (xx.diagonal() > 0)
     if not alive.all():
         inner = solve_gram(
-            xx[np.ix_(alive, alive)], xy[alive], max_rank=max_rank, alpha=alpha, resolution=resolution
+            xx[np.ix_(alive, alive)],
+            xy[alive],
+            max_rank=max_rank,
+            alpha=alpha,
+            resolution=resolution,
+            rounding=rounding,
         )
         return _spread(inner, alive)
     scale = np.sqrt(xx.diagonal() + alpha)
@@ -99,10 +113,10 @@ def solve_gram(
     found = cholesky(unit) if max_rank >= len(xx) else None
     if found is not None:
         factor, condition = found
-        if EPS * condition <= TOLERANCE and condition * resolution**2 < 1:
+        if rounding * condition <= tolerance(rounding) and condition * resolution**2 < 1:
             coefficients = solve_cholesky(factor, xy / scale[:, None]) / scale[:, None]
-            return Solution(coefficients, len(xx), float(np.sqrt(condition)), EPS * condition)
-    return _solve_eigen(unit, xy / scale[:, None], scale, max_rank, resolution)
+            return Solution(coefficients, len(xx), float(np.sqrt(condition)), rounding * condition)
+    return _solve_eigen(unit, xy / scale[:, None], scale, max_rank, resolution, rounding)
 
 
 def solve_rows(pairs: Pairs, moments: Moments, *, centred: bool) -> Solution:
@@ -126,7 +140,12 @@ def solve_rows(pairs: Pairs, moments: Moments, *, centred: bool) -> Solution:
         max_rank=len(pairs) - centred,
         alive=alive,
         resolution=0.0 if pairs.is_double else _MARGIN * edge * float(noise.max(initial=0)),
+        rounding=moments.rounding,
     )
+    if moments.rounding > EPS and first.error_bound > tolerance(moments.rounding):
+        # float32 products are too coarse for these rows.
+        exact = moments_of_pairs(pairs, grams="source")
+        return solve_rows(pairs, exact if centred else exact.uncentered(), centred=centred)
     full = first.rank == np.count_nonzero(alive)
     if not pairs.is_double or (full and first.error_bound <= TOLERANCE):
         return first
@@ -151,12 +170,14 @@ def _spread(inner: Solution, alive: NDArray[np.bool_]) -> Solution:
     return Solution(coefficients, inner.rank, inner.condition, inner.error_bound)
 
 
-def _solve_eigen(unit: Array, right: Array, scale: Array, max_rank: int, resolution: float) -> Solution:
+def _solve_eigen(
+    unit: Array, right: Array, scale: Array, max_rank: int, resolution: float, rounding: float
+) -> Solution:
     """Solve with the eigenvectors of the unit-diagonal Gram that stand above its rounding."""
     if not len(unit):
-        return Solution(right, 0, 1.0, EPS)
+        return Solution(right, 0, 1.0, rounding)
     values, vectors = eigh(unit)
-    limit = max(len(unit) * EPS * values[0], resolution**2)
+    limit = max(len(unit) * rounding * values[0], resolution**2)
     rank = min(max_rank, int(np.count_nonzero(values > limit)))
     kept = vectors[:, :rank]
     scaled = kept @ ((kept.T @ right) / values[:rank, None])
@@ -164,7 +185,7 @@ def _solve_eigen(unit: Array, right: Array, scale: Array, max_rank: int, resolut
     if rank < len(unit):
         coefficients = _minimum_norm(coefficients, vectors[:, rank:], scale)
     condition = values[0] / values[rank - 1] if rank else 1.0
-    return Solution(coefficients, rank, float(np.sqrt(condition)), float(EPS * condition))
+    return Solution(coefficients, rank, float(np.sqrt(condition)), float(rounding * condition))
 
 
 def _minimum_norm(coefficients: Array, null_vectors: Array, scale: Array) -> Array:

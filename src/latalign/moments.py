@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from latalign._linalg import EPS
 from latalign._rowsum import Grams, NotFinite, Precision, RowSum
 from latalign._validation import Array, Pairs
 
@@ -60,6 +61,8 @@ class Moments:
         The weighted sums of squares of every centred column.
     source_gram, target_gram : square array or None
         The full centred Gram matrices where they were accumulated. Read them as `xx` and `yy`.
+    rounding : float
+        The relative rounding of the products: float64's, or that of float32 blocks.
 
     Examples
     --------
@@ -82,6 +85,7 @@ class Moments:
     yy_diagonal: Array
     source_gram: Array | None = None
     target_gram: Array | None = None
+    rounding: float = EPS
 
     @staticmethod
     def zero(dim_source: int, dim_target: int) -> Moments:
@@ -183,6 +187,7 @@ class Moments:
             yy_diagonal=self.yy_diagonal + other.yy_diagonal + factor * target_step**2,
             source_gram=_merged(self.source_gram, other.source_gram, source_step, factor),
             target_gram=_merged(self.target_gram, other.target_gram, target_step, factor),
+            rounding=max(self.rounding, other.rounding),
         )
 
     def __sub__(self, other: Moments) -> Moments:
@@ -215,6 +220,7 @@ class Moments:
             yy_diagonal=np.maximum(self.yy_diagonal - other.yy_diagonal + factor * target_step**2, 0),
             source_gram=_merged(self.source_gram, _negated(other.source_gram), source_step, factor),
             target_gram=_merged(self.target_gram, _negated(other.target_gram), target_step, factor),
+            rounding=max(self.rounding, other.rounding),
         )
 
     def mapped(self, f: AffineMap | None = None, g: AffineMap | None = None) -> Moments:
@@ -246,6 +252,7 @@ class Moments:
             yy_diagonal=self.xx_diagonal,
             source_gram=self.target_gram,
             target_gram=self.source_gram,
+            rounding=self.rounding,
         )
 
     def uncentered(self) -> Moments:

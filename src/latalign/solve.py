@@ -88,7 +88,7 @@ def linear(moments: Moments, *, rows: Pairs | None = None) -> AffineMap:
     """
     origin = moments.uncentered()
     solution = (
-        solve_gram(origin.xx, origin.xy, max_rank=moments.count)
+        solve_gram(origin.xx, origin.xy, max_rank=moments.count, rounding=moments.rounding)
         if rows is None
         else solve_rows(rows, origin, centred=False)
     )
@@ -132,7 +132,9 @@ def ridge(
     solution = (
         _least_squares(moments, rows)
         if penalty == 0
-        else solve_gram(moments.xx, moments.xy, max_rank=moments.count - 1, alpha=penalty)
+        else solve_gram(
+            moments.xx, moments.xy, max_rank=moments.count - 1, alpha=penalty, rounding=moments.rounding
+        )
     )
     return _linear_family("ridge", moments, solution, alpha=penalty)
 
@@ -161,7 +163,9 @@ def low_rank(
     solution = (
         _least_squares(moments, rows)
         if penalty == 0
-        else solve_gram(moments.xx, moments.xy, max_rank=moments.count - 1, alpha=penalty)
+        else solve_gram(
+            moments.xx, moments.xy, max_rank=moments.count - 1, alpha=penalty, rounding=moments.rounding
+        )
     )
     directions = target_directions(Spectrum.of(moments), penalty)[:, :rank]
     limited = Solution(
@@ -190,7 +194,13 @@ def _least_squares(moments: Moments, rows: Pairs | None) -> Solution:
     """Solve about the means, with the rows where they are in reach."""
     if rows is not None:
         return solve_rows(rows, moments, centred=True)
-    return solve_gram(moments.xx, moments.xy, max_rank=moments.count - 1, alive=moments.source_varies)
+    return solve_gram(
+        moments.xx,
+        moments.xy,
+        max_rank=moments.count - 1,
+        alive=moments.source_varies,
+        rounding=moments.rounding,
+    )
 
 
 def _linear_family(

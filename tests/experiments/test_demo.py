@@ -109,6 +109,21 @@ def test_the_same_seed_gives_the_same_figures(tmp_path):
     assert (tmp_path / "a/demo.png").read_bytes() == (tmp_path / "b/demo.png").read_bytes()
 
 
+def test_bars_are_for_a_terminal_and_on_stderr(tmp_path, monkeypatch, capsys):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    console = silent()
+    run_demo(tmp_path / "a", console=console, setting=quick())
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # how rich is told that a stream is a terminal
+    run_demo(tmp_path / "b", console=console, setting=quick())
+    out, err = capsys.readouterr()
+    assert out == ""
+    for name in ("conv", "MLP"):
+        assert f"training the {name}" in err
+        assert f"training the {name}" not in console.file.getvalue()
+
+
 def test_digits_stand_in_where_there_is_no_fashion_mnist(monkeypatch, tmp_path):
     def retrieve(*_, **__):
         raise ConnectionError("no network")

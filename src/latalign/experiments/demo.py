@@ -204,7 +204,7 @@ def usual_setting(console: Console | None = None) -> Setting:
     try:
         with _bars() as bars:
             bars.add_task(f"reading {FASHION_MNIST.name}", total=None)
-            return Setting(load(FASHION_MNIST), latent=50, epochs=3)
+            return Setting(load(FASHION_MNIST), latent=50, epochs=5)
     except FileNotFoundError as error:
         if console is not None:
             console.print(f"{error} The digits of scikit-learn stand in.\n", markup=False)

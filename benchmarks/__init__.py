@@ -1,0 +1,5 @@
+"""Every figure of speed and memory that the project claims: ``python -m benchmarks``.
+
+Each is a ratio against something measured in the same run: the two are run in turn, in one process, on
+one thread, and the medians of several rounds are compared.
+"""

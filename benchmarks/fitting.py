@@ -1,0 +1,218 @@
+"""Fits against the bare matrix products, and against other libraries."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.linalg
+from sklearn.linear_model import LinearRegression, RidgeCV
+
+import latalign
+from benchmarks.harness import Figure, medians, peak_mebibytes
+from latalign import Moments, solve
+from latalign._validation import Pairs
+from latalign.least_squares import solve_gram, solve_rows
+from latalign.moments import moments_of_pairs
+from latalign.paths import alpha_grid
+
+
+def rows(n: int, ds: int, dt: int, dtype: type = np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """Paired rows of a noisy affine relation, off-centre, of condition 10."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(ds, ds)))[0]
+    mix = np.geomspace(1, 0.1, ds)[:, None] * turn
+    X = (rng.standard_normal((n, ds), dtype=np.float32) @ mix.astype(np.float32) + 0.5).astype(dtype)
+    W = rng.normal(size=(ds, dt)).astype(dtype) / np.sqrt(ds).astype(dtype)
+    Y = (X @ W + rng.standard_normal((n, dt), dtype=np.float32) - 1).astype(dtype)
+    return X, Y
+
+
+def relative(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def svd_least_squares(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """The reference: float64 least squares of the centred rows by their singular values."""
+    x, y = X.astype(np.float64), Y.astype(np.float64)
+    return scipy.linalg.lstsq(x - x.mean(0), y - y.mean(0), lapack_driver="gelsd", check_finite=False)[0]
+
+
+def affine(rounds: int) -> Iterator[Figure]:
+    """100,000 × (384 → 768) float32."""
+    X, Y = rows(100_000, 384, 768)
+    turns = {
+        "bare": lambda: (X.T @ X, X.T @ Y),
+        "default": lambda: latalign.fit(X, Y, "affine"),
+        "fast": lambda: latalign.fit(X, Y, "affine", precision="fast"),
+        "scikit-learn": lambda: LinearRegression().fit(X, Y),
+    }
+    peers: dict[str, str] = {}
+    try:
+        import torch
+        from latentis.transform.translate.functional import lstsq_align_state
+
+        torch.set_num_threads(1)
+        tx, ty = torch.from_numpy(X), torch.from_numpy(Y)
+        # It fits no translation: the rows are centred first, as its StandardScaling or Centering does.
+        turns["latentis"] = lambda: lstsq_align_state(tx - tx.mean(0), ty - ty.mean(0))
+    except ImportError as error:
+        peers["latentis"] = str(error)
+    try:
+        import daal4py
+        from sklearnex.linear_model import LinearRegression as Intel
+
+        daal4py.daalinit(1)
+        turns["scikit-learn-intelex"] = lambda: Intel().fit(X, Y)
+    except ImportError as error:
+        peers["scikit-learn-intelex"] = str(error)
+    seconds = medians(turns, rounds)
+    exact = svd_least_squares(X, Y)
+    size = "affine fit, 100,000 × (384 → 768) float32"
+    share = seconds["bare"] / seconds["fast"]
+    yield Figure(f"{size}: fast, share of the bare products' speed", share, 0.80, "at least")
+    yield Figure(f"{size}: default, times the bare products", seconds["default"] / seconds["bare"], 2.3)
+    claims = {"scikit-learn": (4.5, 2.4), "latentis": (3.5, 1.9), "scikit-learn-intelex": (1.0, None)}
+    for name, (fast, default) in claims.items():
+        if name not in turns:
+            yield Figure(f"{size}: times faster than {name}", math.nan, fast, "at least", peers[name])
+            continue
+        for mode, limit in (("fast", fast), ("default", default)):
+            gain = seconds[name] / seconds[mode]
+            yield Figure(f"{size}: {mode}, times faster than {name}", gain, limit, "at least")
+    for precision, limit in (("double", 1e-12), ("fast", 1e-6)):
+        found = latalign.fit(X, Y, "affine", precision=precision)
+        yield Figure(
+            f"{size}: {precision}, relative error of the coefficients", relative(found.matrix, exact), limit
+        )
+
+
+def memory(rounds: int) -> Iterator[Figure]:
+    """What a fit takes beyond the arrays it is given, at two numbers of rows."""
+    for n in (100_000, 400_000):
+        make = (
+            "import os; os.environ['OPENBLAS_NUM_THREADS'] = '1'\n"
+            "import numpy as np, latalign, sys\n"
+            f"X = np.ones(({n}, 384), np.float32); Y = np.ones(({n}, 768), np.float32)\n"
+            "X[0] = Y[0] = 0; X[1::2, ::2] = 2; Y[2::3, 1::2] = 3\n"
+            "import warnings; warnings.simplefilter('ignore')\n"
+            "latalign.fit(X[:50], Y[:50], 'ridge', alpha=1.0)\n"  # the libraries have their own buffers
+        )
+        for precision in ("double", "fast"):
+            fit = f"latalign.fit(X, Y, 'ridge', alpha=1.0, precision='{precision}')\n"
+            extra = peak_mebibytes(make + fit) - peak_mebibytes(make)
+            yield Figure(f"fit of {n:,} × (384 → 768), {precision}: extra MiB", max(extra, 0.0), 64)
+
+
+def many_rows(rounds: int) -> Iterator[Figure]:
+    """1,000,000 × (256 → 64), condition 3e3: where a cut-off that grows with n loses directions."""
+    rng = np.random.default_rng(0)
+    spread = np.geomspace(1, 1 / 3e3, 256)
+    turn = np.linalg.qr(rng.normal(size=(256, 256)))[0]
+    X = (rng.standard_normal((1_000_000, 256), dtype=np.float32) * spread.astype(np.float32)) @ turn.astype(
+        np.float32
+    )
+    truth = rng.normal(size=(256, 64))
+    Y = X.astype(np.float64) @ truth
+    found = latalign.fit(X, Y, "affine")
+    name = "1,000,000 × (256 → 64), condition 3e3"
+    yield Figure(f"{name}: rank found", found.evidence.rank, 256, "at least")
+    yield Figure(f"{name}: relative error of the coefficients", relative(found.matrix, truth), 1e-7)
+    try:
+        import torch
+
+        theirs = torch.linalg.lstsq(torch.from_numpy(X), torch.from_numpy(Y.astype(np.float32)))
+        yield Figure(f"{name}: torch.linalg.lstsq, rank", float(theirs.rank))
+        yield Figure(f"{name}: torch.linalg.lstsq, relative error", relative(theirs.solution.numpy(), truth))
+    except ImportError as error:
+        yield Figure(f"{name}: torch.linalg.lstsq", math.nan, note=str(error))
+
+
+def safeguard(rounds: int) -> Iterator[Figure]:
+    """What knowing its own error costs a fit, and what the second pass costs and gains."""
+    X, Y = rows(50_000, 384, 768)
+    pairs = Pairs.of(X, Y)
+
+    def plain() -> np.ndarray:
+        moments = moments_of_pairs(pairs, grams="source")
+        return scipy.linalg.solve(moments.xx, moments.xy, assume_a="pos", check_finite=False)
+
+    seconds = medians({"plain": plain, "fit": lambda: latalign.fit(X, Y, "affine")}, rounds)
+    name = "affine fit, 50,000 × (384 → 768)"
+    yield Figure(f"{name}: with the safeguard, times without", seconds["fit"] / seconds["plain"], 1.1)
+    del X, Y, pairs
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(128, 128))
+    turn = np.linalg.qr(rng.normal(size=(128, 128)))[0]
+    base = np.linalg.qr(rng.normal(size=(50_000, 128)))[0] * np.sqrt(50_000)
+    for condition, limit in ((1e8, 1e-6), (1e10, 1e-3)):
+        X = base * np.geomspace(1, 1 / condition, 128) @ turn.T
+        Y = X @ truth
+        pairs = Pairs.of(X, Y)
+        moments = moments_of_pairs(pairs, grams="source")
+        first = solve_gram(moments.xx, moments.xy, max_rank=moments.count - 1)
+        second = solve_rows(pairs, moments, centred=True)
+        name = f"float64 rows of condition {condition:.0e}"
+        yield Figure(
+            f"{name}: relative error from the Gram matrix alone", relative(first.coefficients, truth)
+        )
+        yield Figure(f"{name}: after the second pass", relative(second.coefficients, truth), limit)
+    turns = {
+        "plain": lambda: solve.affine(moments_of_pairs(pairs, grams="source")),
+        "escalated": lambda: latalign.fit(X, Y, "affine"),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", latalign.IllConditionedWarning)
+        seconds = medians(turns, rounds)
+    yield Figure(
+        "second pass, 50,000 × (128 → 128) float64: times the plain fit",
+        seconds["escalated"] / seconds["plain"],
+        2.6,
+    )
+
+
+def alphas(rounds: int) -> Iterator[Figure]:
+    """Choosing among 50 penalties from moments, 50,000 × (384 → 768)."""
+    X, Y = rows(50_000, 384, 768)
+
+    def chosen() -> latalign.AffineMap:
+        return solve.ridge(Moments.of(X, Y, grams="source"))
+
+    def plain() -> latalign.AffineMap:
+        return latalign.fit(X, Y, "affine")
+
+    seconds = medians({"chosen": chosen, "plain": plain}, rounds)
+    grid = alpha_grid(Moments.of(X, Y, grams="source"))
+    model = RidgeCV(alphas=grid)
+    slow = medians({"RidgeCV": lambda: model.fit(X, Y)}, 1)["RidgeCV"]
+    name = "alpha among 50, 50,000 × (384 → 768)"
+    yield Figure(f"{name}: times the plain fit", seconds["chosen"] / seconds["plain"], 1.25)
+    yield Figure(f"{name}: times faster than RidgeCV", slow / seconds["chosen"], 40, "at least")
+    mine = chosen().evidence.alpha
+    steps = abs(math.log(mine / model.alpha_) / math.log(grid[1] / grid[0]))
+    yield Figure(f"{name}: steps of the grid away from RidgeCV's", round(steps), 0)
+
+
+def rigid(rounds: int) -> Iterator[Figure]:
+    """50,000 × (768 → 768)."""
+    X, Y = rows(50_000, 768, 768)
+    X64, Y64 = X.astype(np.float64), Y.astype(np.float64)
+    x, y = X64 - X64.mean(0), Y64 - Y64.mean(0)
+    turns = {
+        "bare": lambda: scipy.linalg.svd(X64.T @ Y64, full_matrices=False, check_finite=False),
+        "rigid": lambda: latalign.fit(X, Y, "rigid"),
+        "scipy": lambda: scipy.linalg.orthogonal_procrustes(x, y, check_finite=False),
+    }
+    seconds = medians(turns, rounds)
+    name = "rigid fit, 50,000 × (768 → 768)"
+    yield Figure(f"{name}: times the cross product and one SVD", seconds["rigid"] / seconds["bare"], 1.2)
+    yield Figure(
+        f"{name}: times scipy's orthogonal_procrustes on centred float64 rows",
+        seconds["rigid"] / seconds["scipy"],
+    )
+    expected = scipy.linalg.orthogonal_procrustes(x, y)[0]
+    yield Figure(
+        f"{name}: relative difference from it", relative(latalign.fit(X, Y, "rigid").matrix, expected), 1e-10
+    )

@@ -1,0 +1,73 @@
+"""Timing in turns, and the lines that come of it."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, final
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured figure and what it must reach.
+
+    Attributes
+    ----------
+    name : str
+    value : float
+        NaN where it could not be measured; `note` says why.
+    limit : float or None
+        None where nothing is claimed.
+    better : {"at least", "at most"}
+    note : str
+    """
+
+    name: str
+    value: float
+    limit: float | None = None
+    better: Literal["at least", "at most"] = "at most"
+    note: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the claim holds; figures without a claim, or without a measurement, do not fall short."""
+        if self.limit is None or self.value != self.value:
+            return True
+        return self.value >= self.limit if self.better == "at least" else self.value <= self.limit
+
+    def __str__(self) -> str:
+        if self.value != self.value:
+            return f"  --    {self.name}: not measured, {self.note}"
+        mark = "  info" if self.limit is None else "  ok  " if self.met else "SHORT "
+        claim = "" if self.limit is None else f"  ({self.better} {self.limit:g})"
+        return f"{mark}  {self.name}: {self.value:.3g}{claim}{'  ' + self.note if self.note else ''}"
+
+
+def medians(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each function, run in turns after one round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(rounds + 1):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            function()
+            if turn:
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def peak_mebibytes(code: str) -> float:
+    """Return the peak resident memory of a fresh interpreter that runs `code`, in MiB."""
+    program = f"{code}\nimport resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1]) / (1024 if sys.platform != "darwin" else 1024**2)
+
+
+def own_peak_mebibytes() -> float:
+    """Return the peak resident memory of this process, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
