@@ -98,6 +98,24 @@ def test_seeds_leave_the_users_random_numbers_alone(images):
     assert not torch.equal(state(made(ConvAutoencoder, 3)), state(made(ConvAutoencoder, 4)))
 
 
+def test_one_thread_is_used_and_the_users_number_restored(images):
+    seen = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        network = made(MLPAutoencoder)
+        network.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+        train(network, images, epochs=1, seed=0)
+        applied(network, images)
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 3
+        with pytest.raises(ValueError, match="epochs"):
+            train(network, images, epochs=0, seed=0)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_progress_reaches_the_end(images):
     seen = []
     train(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 _SHOWN_NAMES = 10
 
-Codes = NDArray[np.float32]
+Codes = NDArray[Any]
 
 
 def capture(
@@ -46,8 +46,8 @@ def capture(
 
     Returns
     -------
-    float32 array of shape (rows, dim)
-        Whatever the dtype of the network. An output (batch, …) is flattened to (batch, dim).
+    array of shape (rows, dim)
+        In the dtype of the layer, bfloat16 widened to float32. An output (batch, …) is flattened to (batch, dim).
 
     Raises
     ------
@@ -138,7 +138,8 @@ def _outputs_of(module: nn.Module, name: str) -> Iterator[list[Tensor]]:
                 "Name the module around it, whose output is the one you mean."
             )
         # Copied at once: the next layer may work in place on what this one returned.
-        outputs.append(output.detach().to("cpu", torch.float32, copy=True))
+        wide = torch.float32 if output.dtype == torch.bfloat16 else output.dtype  # NumPy has no bfloat16
+        outputs.append(output.detach().to("cpu", wide, copy=True))
 
     handle = module.register_forward_hook(keep)
     try:
