@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +71,7 @@ def run_doctest(text, page, namespace):
 
 def run_console(text, page, namespace):
     for command in commands(text):
-        name, *arguments = shlex.split(command, comments=True)[0:]
+        name, *arguments = shlex.split(command, comments=True)
         if arguments[:1] == ["demo"]:
             continue  # trains two networks: it has tests of its own
         result = CliRunner().invoke(main, arguments)
@@ -105,14 +104,3 @@ def test_the_readme_shows_every_kind_of_example():
 def test_the_reference_names_every_command_in_order():
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert re.findall(r"command-help:: (\w+)", text) == list(main.commands)
-
-
-def test_headings_go_down_one_level_at_a_time():
-    for page in PAGES:
-        code = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-        text = code.sub("", page.read_text(encoding="utf-8"))
-        levels = [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
-        if "{include}" in page.read_text(encoding="utf-8"):
-            continue  # the page is another file's text
-        assert levels[0] == 1, page.name
-        assert all(after <= before + 1 for before, after in pairwise(levels)), page.name

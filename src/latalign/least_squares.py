@@ -214,7 +214,7 @@ def _solve_preconditioned(
     inverse = solve_upper(factor, np.eye(len(kept))) / scale[:, None]
     gram, cross = np.zeros((len(kept),) * 2), np.zeros((len(kept), moments.dim_target))
     for part in pairs.blocks(4096):
-        x = part.source[:, kept] - moments.source_mean[kept]
+        x = (part.source if alive.all() else part.source[:, kept]) - moments.source_mean[kept]
         y = part.target - moments.target_mean
         if part.weight is not None:
             root = np.sqrt(part.weight)[:, None]
