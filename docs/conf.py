@@ -42,11 +42,14 @@ class CommandHelp(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Return the help as a literal block."""
-        top = click.Context(main, info_name="latalign", max_content_width=100, terminal_width=90)
-        command, context = main, top
+        command: click.Command = main
+        context = main.make_context("latalign", [], resilient_parsing=True, terminal_width=90)
         if self.arguments:
-            command = main.commands[self.arguments[0]]
-            context = click.Context(command, top, self.arguments[0], terminal_width=90)
+            name = self.arguments[0]
+            command = main.commands[name]
+            context = command.make_context(
+                name, [], parent=context, resilient_parsing=True, terminal_width=90
+            )
         text = command.get_help(context)
         return [nodes.literal_block(text, text, language="text")]
 

@@ -48,6 +48,16 @@ def files(tmp_path, monkeypatch):
     return old, new
 
 
+@pytest.fixture
+def one_thread():
+    """Networks this small train fastest on one thread, by far where another program has the other core."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def write_parquet(old, new):
     table = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -82,11 +92,13 @@ RUN = {"python": run_python, "pycon": run_doctest, "console": run_console}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_examples_run(page, files):
+def test_examples_run(page, files, request):
     text = page.read_text(encoding="utf-8")
     for word, module in NEEDS.items():
         if re.search(rf"import {word}|\.{word}\b", text):
             pytest.importorskip(module)
+    if "import torch" in text:
+        request.getfixturevalue("one_thread")
     if ".parquet" in text:
         write_parquet(*files)
     namespace = {"__name__": "__main__"}

@@ -38,8 +38,7 @@ class RowSum:
     def __init__(self, first: Pairs, rows: int, precision: Precision, grams: Grams) -> None:
         dtype = np.dtype(np.float32 if precision == "fast" else np.float64)
         self._count = 0
-        # The errors of single products average out within a block and over the blocks.
-        self._rounding = float(np.finfo(dtype).eps) * (0.25 if dtype == np.float32 else 1.0)
+        self._rounding = float(np.finfo(dtype).eps)
         self._source = _Side(first.source, rows, dtype, full=grams != "none")
         self._target = _Side(first.target, rows, dtype, full=grams == "both")
         dims = len(self._source.diagonal), len(self._target.diagonal)

@@ -58,8 +58,8 @@ def fit(
     sample_weight : array-like of shape (n,), optional
         What each pair counts, zero or more.
     alpha : float or "auto", optional
-        The penalty of "ridge" ("auto", exact leave-one-out, unless given) and of "low_rank" (0 unless
-        given).
+        The penalty of "ridge" ("auto", exact leave-one-out, unless given) and of "low_rank" ("auto" where
+        the rank is chosen, else 0).
     rank : int or "auto", optional
         The rank of "low_rank"; cross-validated unless given.
     reflection : bool, optional

@@ -147,7 +147,7 @@ def solve_rows(pairs: Pairs, moments: Moments, *, centred: bool) -> Solution:
         exact = moments_of_pairs(pairs, grams="source")
         return solve_rows(pairs, exact if centred else exact.uncentered(), centred=centred)
     full = first.rank == np.count_nonzero(alive)
-    if not pairs.is_double or (full and first.error_bound <= TOLERANCE):
+    if not pairs.is_double or (full and first.error_bound <= tolerance(moments.rounding)):
         return first
     return _solve_preconditioned(pairs, moments, alive, centred=centred)
 
@@ -231,7 +231,7 @@ def _solve_preconditioned(
         coefficients = _minimum_norm(coefficients, null / np.linalg.norm(null, axis=0), scale)
     preconditioned = values[0] / values[rank - 1] if rank else 1.0
     condition = float(np.sqrt(preconditioned) * np.linalg.cond(factor))
-    bound = EPS * max(preconditioned, condition)
+    bound = EPS * len(kept) * max(preconditioned, condition)
     return _spread(Solution(coefficients, rank, condition, float(bound)), alive)
 
 

@@ -62,7 +62,7 @@ def _pairing(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.version_option(__version__, prog_name="latalign")
 @debug_option
 def main() -> None:
-    r"""Find the map from one latent space to another, see how good it is, and use it.
+    """Find the map from one latent space to another, see how good it is, and use it.
 
     \b
     latalign fit old.npy new.npy -o old-to-new.safetensors
@@ -84,7 +84,7 @@ def main() -> None:
     "--alpha",
     metavar="NUMBER|auto",
     type=OrAuto(click.FloatRange(min=0)),
-    help="The penalty of ridge (auto unless given) and low_rank (0 unless given).",
+    help="The penalty of ridge (auto unless given) and low_rank (auto where the rank is chosen, else 0).",
 )
 @click.option(
     "--rank",

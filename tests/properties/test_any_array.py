@@ -1,0 +1,170 @@
+"""Arrays of any scale, dtype and layout at every public function: a finite answer, or a clear refusal."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import latalign
+from latalign import METHODS, AffineMap, Moments, Normalize, metrics
+
+DTYPES = [np.float16, np.float32, np.float64, np.int8, np.int64, np.uint16]
+
+
+@st.composite
+def arrays(draw, rows, dim):
+    """Rows of one dtype, scale, and layout in memory."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(rows, dim))
+    kind = draw(
+        st.sampled_from(["plain", "extreme", "subnormal", "constant column", "duplicate", "zeros and ones"])
+    )
+    if kind == "extreme":
+        values *= 10.0 ** draw(st.integers(-30, 30))
+    elif kind == "subnormal":
+        values *= 1e-310
+    elif kind == "constant column":
+        values[:, 0] = draw(st.sampled_from([0.0, 0.1, 1e6]))
+    elif kind == "duplicate":
+        values[:, -1] = values[:, 0]
+    elif kind == "zeros and ones":
+        values = (values > 0).astype(np.float64)
+    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+    if dtype.kind in "iu":
+        values = np.clip(values, 0 if dtype.kind == "u" else -1, 1) * 100
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        out = values.astype(dtype)
+    layout = draw(st.sampled_from(["C", "F", "every other", "backward", "read-only"]))
+    if layout == "F":
+        out = np.asfortranarray(out)
+    elif layout == "every other":
+        out = np.repeat(np.repeat(out, 2, axis=0), 2, axis=1)[::2, ::2]
+    elif layout == "backward":
+        out = out[::-1].copy()[::-1]
+    elif layout == "read-only":
+        out.setflags(write=False)
+    return out
+
+
+@st.composite
+def paired(draw):
+    rows = draw(st.integers(2, 40))
+    return draw(arrays(rows, draw(st.integers(1, 9)))), draw(arrays(rows, draw(st.integers(1, 9))))
+
+
+REFUSALS = ("NaN or infinity", "are the same", "overflow")
+
+
+def answers(call):
+    """Return the answer, or None where the call refused in words that tell why."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", latalign.IllConditionedWarning)
+        try:
+            return call()
+        except ValueError as error:
+            said = str(error)
+    assert any(words in said for words in REFUSALS), said
+    return None
+
+
+@given(paired(), st.sampled_from(["auto", *METHODS]))
+def test_fit_and_apply(data, method):
+    X, Y = data
+    before = X.copy(), Y.copy()
+    found = answers(lambda: latalign.fit(X, Y, method))
+    np.testing.assert_array_equal(X, before[0])
+    np.testing.assert_array_equal(Y, before[1])
+    if found is not None:
+        assert np.isfinite(found.matrix).all()
+        assert np.isfinite(found.evidence.error_bound)
+        mapped = answers(lambda: found(X))
+        assert mapped is None or np.isfinite(mapped.astype(np.float64)).all()
+
+
+@given(paired(), st.sampled_from(["double", "fast"]))
+def test_moments_are_those_of_float64_copies(data, precision):
+    X, Y = data
+    found = answers(lambda: Moments.of(X, Y, precision=precision))
+    if found is None:
+        return
+    x, y = X.astype(np.float64), Y.astype(np.float64)
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    scale = np.outer(np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0))
+    # What a mean may be off by, seen from the spread.
+    means = np.outer(np.abs(X.astype(np.float64)).max(axis=0), np.abs(Y.astype(np.float64)).max(axis=0))
+    relative, rounding = (1e-12, 1e-28) if precision == "double" else (1e-5, 1e-13)
+    tolerance = relative * scale + rounding * len(X) * means + 1e-300
+    assert (np.abs(found.xy - x.T @ y) <= tolerance).all()
+    assert (found.xx_diagonal >= 0).all()
+
+
+@given(paired())
+def test_affine_fits_at_least_as_well_as_the_mean(data):
+    X, Y = data
+    found = answers(lambda: latalign.fit(X, Y, "affine"))
+    if found is None:
+        return
+    moments = Moments.of(X, Y)
+    mean = AffineMap(moments.source_mean, np.zeros(found.matrix.shape), moments.target_mean)
+    errors = metrics.squared_error(found, moments), metrics.squared_error(mean, moments)
+    assert errors[0] <= errors[1] * (1 + 1e-6)
+
+
+@given(st.data())
+def test_metrics(data):
+    rows = data.draw(st.integers(3, 20))
+    dim = data.draw(st.integers(1, 5))
+    X, Y = data.draw(arrays(rows, dim)), data.draw(arrays(rows, dim))
+    for call in (
+        lambda: metrics.mean_cosine_score(X, Y),
+        lambda: metrics.recall_score(X, Y),
+        lambda: metrics.mrr_score(X, Y),
+        lambda: metrics.mutual_knn_score(X, Y, k=2),
+    ):
+        score = answers(call)
+        assert score is None or -1 - 1e-9 <= score <= 1 + 1e-9
+    moments = answers(lambda: Moments.of(X, Y))
+    if moments is not None:
+        for value in (metrics.linear_cka_score(moments), metrics.procrustes_distance(moments)):
+            assert np.isnan(value) or -1e-9 <= value <= np.pi / 2 + 1e-9
+
+
+@given(st.data())
+def test_normalize(data):
+    X = data.draw(arrays(data.draw(st.integers(1, 20)), data.draw(st.integers(1, 5))))
+    unit = answers(lambda: Normalize()(X))
+    if unit is not None:
+        lengths = np.linalg.norm(unit.astype(np.float64), axis=1)
+        zero = ~X.astype(np.float64).any(axis=1)
+        np.testing.assert_allclose(lengths[~zero], 1, atol=3e-3)
+        assert not lengths[zero].any()
+
+
+@given(paired())
+def test_evaluate_and_compare(data):
+    X, Y = data
+    found = answers(lambda: latalign.fit(X, Y, "ridge"))
+    if found is None or len(X) < 4:
+        return
+    evaluation = answers(lambda: latalign.evaluate(found, X, Y))
+    if evaluation is not None:
+        evaluation.to_json()
+    comparison = answers(lambda: latalign.compare(X, Y))
+    if comparison is not None:
+        comparison.to_json()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-15, 1.0, 1e15, 1e30])
+@pytest.mark.parametrize("precision", ["double", "fast"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scale_is_free(rng, scale, precision, dtype):
+    """Where the source is scaled, the coefficients scale back."""
+    X = rng.normal(size=(300, 5)).astype(dtype)
+    Y = (X @ rng.normal(size=(5, 4))).astype(dtype)
+    scaled = (X.astype(np.float64) * scale).astype(dtype)
+    plain = latalign.fit(X, Y, "affine", precision=precision)
+    found = latalign.fit(scaled, Y, "affine", precision=precision)
+    np.testing.assert_allclose(found.matrix * scale, plain.matrix, rtol=1e-4, atol=1e-5)
