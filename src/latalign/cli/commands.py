@@ -67,7 +67,7 @@ def main() -> None:
     \b
     latalign fit old.npy new.npy -o old-to-new.safetensors
     latalign apply old-to-new.safetensors more-old.npy -o more-new.npy
-    """
+    """  # noqa: D301 - click reads \b
 
 
 @main.command(epilog=_FILES + EXIT_STATUSES)
