@@ -120,7 +120,7 @@ def main() -> None:
     type=click.Choice(["double", "fast"]),
     default="double",
     show_default=True,
-    help="fast multiplies float32 blocks: twice as fast, good to about 1e-6.",
+    help="fast multiplies float32 blocks; ill-conditioned rows are then read again in float64.",
 )
 @click.option("--source-name", metavar="TEXT", help="The name of the source model, kept in the map file.")
 @click.option("--target-name", metavar="TEXT", help="The name of the target model, kept in the map file.")
