@@ -9,7 +9,7 @@ STAMP = $(VENV)/.installed
 help:
 	@echo "make demo | test | test-minimal | lint | bench | docs | clean"
 
-# One environment with every extra; torch comes as the CPU build that constraints.txt names.
+# One environment with every extra; torch comes in the version that constraints.txt names.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import scipy.linalg
-from sklearn.linear_model import LinearRegression, RidgeCV
+from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
 
 import latalign
 from benchmarks.harness import Figure, medians, peak_mebibytes
@@ -48,16 +48,25 @@ def affine(rounds: int) -> Iterator[Figure]:
         "default": lambda: latalign.fit(X, Y, "affine"),
         "fast": lambda: latalign.fit(X, Y, "affine", precision="fast"),
         "scikit-learn": lambda: LinearRegression().fit(X, Y),
+        "scikit-learn Ridge": lambda: Ridge(1.0).fit(X, Y),
     }
     peers: dict[str, str] = {}
     try:
         import torch
+        from latentis.transform.base import Centering
+        from latentis.transform.translate.aligner import MatrixAligner, Translator
         from latentis.transform.translate.functional import lstsq_align_state
 
         torch.set_num_threads(1)
         tx, ty = torch.from_numpy(X), torch.from_numpy(Y)
-        # It fits no translation: the rows are centred first, as its StandardScaling or Centering does.
-        turns["latentis"] = lambda: lstsq_align_state(tx - tx.mean(0), ty - ty.mean(0))
+
+        def latentis() -> np.ndarray:
+            # Its aligner has no translation: the rows are centred first, by its own transform.
+            aligner = MatrixAligner("affine", lstsq_align_state)
+            Translator(aligner, x_transform=Centering(), y_transform=Centering()).fit(tx, ty)
+            return aligner.get_state("matrix").numpy()
+
+        turns["latentis"] = latentis
     except ImportError as error:
         peers["latentis"] = str(error)
     try:
@@ -82,6 +91,16 @@ def affine(rounds: int) -> Iterator[Figure]:
         for mode, limit in (("fast", fast), ("default", default)):
             gain = seconds[name] / seconds[mode]
             yield Figure(f"{size}: {mode}, times faster than {name}", gain, limit, "at least")
+    for mode in ("fast", "default"):
+        gain = seconds["scikit-learn Ridge"] / seconds[mode]
+        yield Figure(f"{size}: {mode}, times faster than scikit-learn's Ridge", gain)
+    theirs = {"scikit-learn": lambda: LinearRegression().fit(X, Y).coef_.T}
+    if "latentis" in turns:
+        theirs["latentis"] = turns["latentis"]
+    if "scikit-learn-intelex" in turns:
+        theirs["scikit-learn-intelex"] = lambda: turns["scikit-learn-intelex"]().coef_.T
+    for name, coefficients in theirs.items():
+        yield Figure(f"{size}: {name}, relative error of the coefficients", relative(coefficients(), exact))
     for precision, limit in (("double", 1e-12), ("fast", 1e-6)):
         found = latalign.fit(X, Y, "affine", precision=precision)
         yield Figure(
@@ -95,13 +114,12 @@ def memory(rounds: int) -> Iterator[Figure]:
         make = (
             "import os; os.environ['OPENBLAS_NUM_THREADS'] = '1'\n"
             "import numpy as np, latalign, sys\n"
-            f"X = np.ones(({n}, 384), np.float32); Y = np.ones(({n}, 768), np.float32)\n"
-            "X[0] = Y[0] = 0; X[1::2, ::2] = 2; Y[2::3, 1::2] = 3\n"
-            "import warnings; warnings.simplefilter('ignore')\n"
-            "latalign.fit(X[:50], Y[:50], 'ridge', alpha=1.0)\n"  # the libraries have their own buffers
+            "rng = np.random.default_rng(0)\n"
+            f"X, Y = (rng.standard_normal(({n}, d), np.float32) for d in (384, 768))\n"
+            "latalign.fit(X[:500], Y[:500], 'affine')\n"  # the libraries have their own buffers
         )
         for precision in ("double", "fast"):
-            fit = f"latalign.fit(X, Y, 'ridge', alpha=1.0, precision='{precision}')\n"
+            fit = f"latalign.fit(X, Y, 'affine', precision='{precision}')\n"
             extra = peak_mebibytes(make + fit) - peak_mebibytes(make)
             yield Figure(f"fit of {n:,} × (384 → 768), {precision}: extra MiB", max(extra, 0.0), 64)
 
@@ -137,7 +155,8 @@ def safeguard(rounds: int) -> Iterator[Figure]:
 
     def plain() -> np.ndarray:
         moments = moments_of_pairs(pairs, grams="source")
-        return scipy.linalg.solve(moments.xx, moments.xy, assume_a="pos", check_finite=False)
+        factor = scipy.linalg.cho_factor(moments.xx, check_finite=False)
+        return scipy.linalg.cho_solve(factor, moments.xy, check_finite=False)
 
     seconds = medians({"plain": plain, "fit": lambda: latalign.fit(X, Y, "affine")}, rounds)
     name = "affine fit, 50,000 × (384 → 768)"

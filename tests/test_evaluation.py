@@ -1,6 +1,7 @@
 """What a map is said to be worth, against scikit-learn and against plain loops."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -223,13 +224,46 @@ def test_scale_layout_and_dtype_change_no_relative_figure(power, dtype, order, s
 
 
 class TestHeldout:
+    @staticmethod
+    def seen(X, Y, **given):
+        """The numbers of the rows that the second fit saw (the first is of all)."""
+        fits = []
+
+        def fit(X, Y, *rest, **options):
+            fits.append(X)
+            return latalign.fit(X, Y, *rest, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("latalign.heldout.fit", fit)
+            fit_heldout(X, Y, "affine", **given)
+        assert len(fits) == 2
+        return np.flatnonzero([any((row == other).all() for other in fits[1]) for row in X])
+
+    def test_equal_pairs_are_held_out_together(self, rng):
+        """A map of as many dimensions as there are different rows knows every duplicate by heart."""
+        copies = rng.integers(1, 4, 60)
+        X, Y = (
+            np.repeat(rows, copies, axis=0) for rows in (rng.normal(size=(60, 58)), rng.normal(size=(60, 3)))
+        )
+        shuffled = rng.permutation(len(X))
+        X, Y = X[shuffled], Y[shuffled]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = fit_heldout(X, Y, "affine")
+            seen = self.seen(X, Y)
+        # Whatever equals a row that was seen is not among those held out.
+        assert found.heldout.rows == len(X) - len(seen)
+        assert 0.2 * len(X) - 3 <= found.heldout.rows <= round(0.2 * len(X))
+        assert found.heldout.mapped.r2 < 0
+
     def test_the_map_is_of_all_pairs_and_the_figures_of_a_map_of_the_others(self, rng):
         X, Y = pairs(rng, 100, 5, 4, noise=0.5)
         found = fit_heldout(X, Y, "affine", holdout=0.25, random_state=2)
         np.testing.assert_array_equal(found.map.matrix, latalign.fit(X, Y, "affine").matrix)
-        test = latalign.random_anchors(100, 25, random_state=2)
-        train = np.setdiff1d(np.arange(100), test)
-        second = latalign.fit(X[train], Y[train], "affine")
+        seen = self.seen(X, Y, holdout=0.25, random_state=2)
+        assert len(seen) == 75
+        second = latalign.fit(X[seen], Y[seen], "affine")
+        test = np.setdiff1d(np.arange(100), seen)
         assert found.heldout == latalign.evaluate(second, X[test], Y[test], random_state=2)
         assert found.map.evidence.heldout == {"rows": 25.0, **found.heldout.mapped.figures()}
         assert found.map.evidence.anchors == 100
@@ -259,14 +293,14 @@ class TestHeldout:
             assert fit_heldout(X, Y, "rigid").heldout.rows == 4
 
     def test_a_second_fit_that_fails_is_told(self):
-        # All that differs is held out.
-        X = np.zeros((10, 2))
-        held = latalign.random_anchors(10, 5)
-        X[held] = np.arange(10.0).reshape(5, 2)
-        with pytest.warns(UserWarning, match="are the same|only 5 rows"):
-            found = fit_heldout(X, X + 1, "similarity", holdout=0.5)
+        # One of two different rows is held out, with all its copies.
+        X = np.repeat([[0.0, 1.0], [2.0, 5.0]], 20, axis=0)
+        with pytest.warns(
+            UserWarning, match="no held-out error: .* all 20 rows of the source X are the same"
+        ):
+            found = fit_heldout(X, X + 1, "ridge", holdout=0.5)
         assert found.heldout is None
-        assert found.map.method == "similarity"
+        assert found.map.method == "ridge"
 
     def test_a_warning_is_given_once(self, rng):
         X, Y = pairs(rng, 60, 100, 3)

@@ -14,13 +14,13 @@ HOME = Path(latalign.__file__).parent
 # From the innermost room outward. A module may import its own row and those above it.
 ROOMS = [
     {"_version", "_validation", "_linalg", "_rowsum", "evidence", "io"},
-    {"moments", "maps", "anchors"},
+    {"moments", "maps", "anchors", "stitching", "relative"},
     {"metrics", "least_squares", "paths", "on_disk"},
     {"solve"},
     {"methods"},
     {"select"},
     {"fitting"},
-    {"_aligner", "estimators", "evaluation", "heldout"},
+    {"_aligner", "estimators", "evaluation", "heldout", "closest_points"},
     {"torch", "experiments", "cli"},
 ]
 LEVEL = {name: level for level, room in enumerate(ROOMS) for name in room}

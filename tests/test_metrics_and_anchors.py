@@ -1,13 +1,26 @@
-"""Metrics against scikit-learn and their definitions; pairing by id."""
+"""Metrics against scikit-learn and their definitions; pairing by id and by class, choosing anchors."""
+
+from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 from sklearn.metrics import mean_squared_error, r2_score
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 
 import latalign
-from latalign import Moments, metrics, pair_by_id, random_anchors
+from latalign import (
+    Moments,
+    anchors,
+    class_means,
+    farthest_point_anchors,
+    kmeans_anchors,
+    metrics,
+    pair_by_id,
+    pair_class_means,
+    random_anchors,
+)
 from problems import pairs, rotation
 
 
@@ -97,6 +110,19 @@ def test_widths_and_counts():
         metrics.ranks(np.array([[1.0], [np.nan], [1]]), np.ones((3, 1)))
 
 
+def test_what_cannot_be_measured():
+    as_is = latalign.AffineMap.of(np.eye(2))
+    nothing = Moments.zero(2, 2)
+    assert np.isnan(metrics.mean_squared_error(as_is, nothing))
+    assert np.isnan(metrics.r2_score(as_is, nothing))
+    others = Moments.of(np.eye(3), np.eye(3)[:, :2])
+    for measure in (metrics.squared_error, metrics.mean_squared_error, metrics.r2_score):
+        with pytest.raises(ValueError, match="leads from 2 to 2 dimensions, the moments are of 3 and 2"):
+            measure(as_is, others)
+    with pytest.raises(ValueError, match="recall_score needs k ≥ 1; got k=0"):
+        metrics.recall_score(np.eye(3), np.eye(3), k=0)
+
+
 @pytest.mark.parametrize("kind", [int, str, object])
 def test_pairing_by_id(rng, kind):
     ids = np.array([f"id{k}" for k in range(50)], dtype=object) if kind is not int else np.arange(50) * 3
@@ -138,3 +164,103 @@ def test_random_anchors():
     assert not np.array_equal(drawn, random_anchors(100, 30, random_state=1))
     with pytest.raises(ValueError, match="1 ≤ n_anchors ≤ 5"):
         random_anchors(5, 6)
+
+
+def test_farthest_points_are_brute_forces(rng, monkeypatch):
+    X = rng.normal(size=(200, 6)).astype(np.float32)
+    monkeypatch.setattr(anchors, "_BLOCK_ROWS", 64)
+    distances = cdist(X, X)
+    chosen = [int(np.random.default_rng(5).integers(200))]
+    while len(chosen) < 12:
+        chosen.append(int(distances[chosen].min(axis=0).argmax()))
+    found = farthest_point_anchors(X, 12, random_state=5)
+    np.testing.assert_array_equal(found, sorted(chosen))
+
+
+def test_farthest_points_cover_at_most_twice_as_wide_as_the_best(rng):
+    X = rng.normal(size=(12, 2))
+    distances = cdist(X, X)
+    best = min(distances[list(rows)].min(axis=0).max() for rows in combinations(range(12), 3))
+    for seed in range(12):
+        found = farthest_point_anchors(X, 3, random_state=seed)
+        assert distances[found].min(axis=0).max() <= 2 * best
+
+
+@pytest.mark.parametrize("choose", [farthest_point_anchors, kmeans_anchors])
+def test_chosen_anchors_are_different_rows(rng, choose):
+    X = rng.normal(size=(80, 3)) + 1e6
+    for count in (1, 7, 80):
+        found = choose(X, count)
+        assert found.dtype == np.intp
+        assert len(set(found)) == count
+        np.testing.assert_array_equal(found, np.sort(found))
+        np.testing.assert_array_equal(found, choose(X, count, random_state=0))
+    assert any(not np.array_equal(choose(X, 7), choose(X, 7, random_state=seed)) for seed in (1, 2))
+    for dtype in (np.float16, np.float32):
+        small = (X - 1e6).astype(dtype)
+        np.testing.assert_array_equal(choose(small, 7), choose(small.astype(np.float64), 7))
+    with pytest.raises(ValueError, match=r"1 ≤ n_anchors ≤ 80 rows; got 81"):
+        choose(X, 81)
+    with pytest.raises(ValueError, match="1 of 2 rows contain NaN"):
+        choose([[1.0], [np.nan]], 1)
+    with pytest.raises(ValueError, match="X needs a 2-D array"):
+        choose(X[0], 1)
+
+
+def test_kmeans_anchors_are_the_middles_of_clusters(rng):
+    labels = rng.permutation(np.repeat(range(6), 50))
+    X = 100 * np.eye(6)[labels] + rng.normal(size=(300, 6))
+    found = kmeans_anchors(X, 6)
+    assert sorted(labels[found]) == list(range(6))
+    for row in found:
+        mine = np.flatnonzero(labels == labels[row])
+        away = np.linalg.norm(X[mine] - X[mine].mean(axis=0), axis=1)
+        assert row == mine[away.argmin()]
+
+
+def test_anchors_among_duplicates():
+    X = np.repeat([[0.0], [1.0], [5.0]], 4, axis=0)
+    assert len(set(farthest_point_anchors(X, 7))) == 7
+    assert set(X[farthest_point_anchors(X, 3), 0]) == {0, 1, 5}
+    assert set(X[kmeans_anchors(X, 3), 0]) == {0, 1, 5}
+    with pytest.raises(ValueError, match="it found 3 clusters for 4 anchors"):
+        kmeans_anchors(X, 4)
+
+
+def test_class_means(rng):
+    X = rng.normal(size=(90, 4)).astype(np.float16)
+    labels = rng.permutation(np.repeat(["x", "a", "long name"], 30))
+    classes, means = class_means(X, labels.astype(object))
+    np.testing.assert_array_equal(classes, ["a", "long name", "x"])
+    assert means.dtype == np.float64
+    for name, mean in zip(classes, means, strict=True):
+        np.testing.assert_allclose(mean, X[labels == name].astype(np.float64).mean(axis=0), rtol=1e-14)
+    numbers, same = class_means(X, np.searchsorted(classes, labels).astype(np.float32))
+    np.testing.assert_array_equal(numbers, [0, 1, 2])
+    np.testing.assert_array_equal(same, means)
+    with pytest.raises(ValueError, match="one label a row; got 3 labels for 90 rows"):
+        class_means(X, labels[:3])
+    with pytest.raises(ValueError, match="1-D array of labels"):
+        class_means(X, labels[:, None])
+    with pytest.raises(ValueError, match="1 of 2 labels are missing"):
+        class_means([[1.0], [2.0]], ["a", None])
+    with pytest.raises(ValueError, match="1 of 2 rows contain NaN"):
+        class_means([[1.0], [np.nan]], [0, 1])
+
+
+def test_class_means_of_two_sides(rng):
+    X, source_labels = rng.normal(size=(200, 4)), np.arange(200) % 10
+    turn = rotation(rng, 4)
+    Y, target_labels = X[::-1] @ turn + 1, source_labels[::-1]
+    means = pair_class_means(X, source_labels, Y, target_labels)
+    assert [side.shape for side in means] == [(10, 4), (10, 4)]
+    np.testing.assert_allclose(latalign.fit(*means, "rigid").matrix, turn, atol=1e-10)
+    some = source_labels < 3
+    with pytest.raises(
+        ValueError, match="the target has no row of 7 of the 10 source classes: 3, 4, 5, 6, 7, …"
+    ):
+        pair_class_means(X, source_labels, Y[some[::-1]], target_labels[some[::-1]])
+    with pytest.raises(ValueError, match="the source has no row of 7 of the 10 target classes: 3, 4"):
+        pair_class_means(X[some], source_labels[some], Y, target_labels)
+    with pytest.raises(ValueError, match="labels of one kind"):
+        pair_class_means(X, source_labels, Y, target_labels.astype(str))

@@ -82,8 +82,8 @@ def run_doctest(text, page, namespace):
 def run_console(text, page, namespace):
     for command in commands(text):
         name, *arguments = shlex.split(command, comments=True)
-        if arguments[:1] == ["demo"]:
-            continue  # trains two networks: it has tests of its own
+        if arguments[:1] in (["demo"], ["reproduce"]):
+            continue  # these train networks, and have tests of their own
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 0, f"{name} {arguments}: {result.output}"
 

@@ -14,7 +14,7 @@ from latalign.methods import Method, method_named
 from latalign.metrics import squared_error
 from latalign.moments import all_but_one
 from latalign.paths import Spectrum, alpha_grid, best_alpha, gcv_errors, loo_errors
-from latalign.select import Folds, baseline_error, choose, cross_validate_rows
+from latalign.select import Folds, baseline_error, choose, cross_validate_rows, groups_of
 from problems import pairs, relative, rotation
 
 SIZES = [(120, 8, 6), (120, 6, 8), (12, 20, 9), (20, 20, 20), (26, 20, 20)]
@@ -132,6 +132,29 @@ def test_equal_pairs_share_a_fold(rng):
     assert sorted(np.bincount(folds.number)) == [16] * 5
 
 
+@pytest.mark.parametrize("values", [(-1, 1), (0, 1), (0, 2), (1, 2, 4, 8), (-0.5, 0, 0.5), (0, 3, 100)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.int64])
+def test_pairs_are_told_apart_by_few_bits(rng, values, dtype):
+    """Signs, flags and powers of two differ in the highest bits of a float64 alone."""
+    X, Y = (rng.choice(np.array(values).astype(dtype), size=(500, d)) for d in (3, 2))
+    expected = np.unique(np.hstack([X, Y]).astype(np.float64), axis=0, return_inverse=True)[1].ravel()
+    found = groups_of(Pairs.of(X, Y))
+    assert len(set(zip(found, expected, strict=True))) == len(set(found)) == len(set(expected))
+
+
+def test_negative_zero_is_zero():
+    zeros, signed = np.zeros((4, 3)), np.zeros((4, 3))
+    signed[2:] *= -1
+    assert set(groups_of(Pairs.of(signed, zeros))) == {0}
+
+
+def test_codes_of_signs_fall_into_as_many_folds_as_any(rng):
+    X = rng.choice([-1.0, 1.0], size=(300, 16))
+    folds = Folds.of(Pairs.of(X, X[:, :4]), 5, np.random.default_rng(0))
+    assert len(folds.moments) == 5
+    assert all(55 <= fold.count <= 65 for fold in folds.moments)
+
+
 def test_folds_are_few_where_pairs_are(rng):
     X, Y = pairs(rng, 3, 4, 4)
     assert len(Folds.of(Pairs.of(X, Y), 5, np.random.default_rng(0)).moments) == 3
@@ -210,8 +233,8 @@ def test_the_interpolation_threshold(rng):
 def test_auto_with_ridge_is_ridge(rng):
     X, Y = pairs(rng, 60, 40, 10, noise=0.5)
     found = latalign.fit(X, Y)
-    if found.method == "ridge":
-        assert relative(found.matrix, latalign.fit(X, Y, "ridge").matrix) < 1e-12
+    assert found.method == "ridge"
+    assert relative(found.matrix, latalign.fit(X, Y, "ridge").matrix) < 1e-12
     assert (
         latalign.fit(X, Y, random_state=3).matrix.tobytes()
         == latalign.fit(X, Y, random_state=3).matrix.tobytes()
@@ -226,6 +249,15 @@ def test_scorings(rng, scoring):
     assert (found.evidence.baseline is None) == (scoring != "mse")
     with pytest.raises(ValueError, match="scoring is one of mse, cosine, recall@1"):
         latalign.fit(X, Y, scoring="accuracy")
+
+
+@pytest.mark.parametrize("scoring", ["cosine", "recall@1"])
+def test_of_perfect_scores_the_simplest_method_wins(rng, scoring):
+    """A cosine may be rounded to more than one."""
+    X = rng.normal(size=(80, 5))
+    found = latalign.fit(X, X @ rotation(rng, 5), scoring=scoring)
+    assert found.method == "orthogonal"
+    assert all(row.error >= 0 for row in found.evidence.candidates)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
@@ -255,3 +287,36 @@ def test_fit_moments_is_fit_without_rows(rng):
         latalign.fit_moments(total)
     with pytest.raises(ValueError, match="it got none"):
         latalign.fit_moments()
+
+
+def test_folds_of_no_pairs_are_passed_over(rng):
+    *_, folds = folded(rng, 100, 4, 3)
+    found = latalign.fit_moments(Moments.zero(4, 3), *folds.moments)
+    assert relative(found.matrix, latalign.fit_moments(*folds.moments).matrix) < 1e-12
+    with pytest.raises(ValueError, match=r"at least 2 folds.*of \[0, 20\] pairs"):
+        cross_validate([Moments.zero(4, 3), folds.moments[0]])
+    for few in ([], folds.moments[:1]):
+        with pytest.raises(ValueError, match="cross_validate needs Moments of at least 2 folds"):
+            cross_validate(few)
+
+
+def test_what_is_no_moments_is_refused(rng):
+    *_, folds = folded(rng, 50, 4, 3)
+    with pytest.raises(TypeError, match=r"got tuple\. A list of them is unpacked with a star"):
+        latalign.fit_moments(folds.moments)
+
+
+@pytest.mark.parametrize("alpha", [-1, np.nan, np.inf, "much", [1.0, 2.0], 1j])
+def test_a_penalty_is_a_number(rng, alpha):
+    X, Y = pairs(rng, 30, 4, 3)
+    for given in ({"method": "ridge"}, {"method": "low_rank", "rank": 1}):
+        with pytest.raises(ValueError, match='alpha needs a finite number of zero or more, or "auto"; got'):
+            latalign.fit(X, Y, alpha=alpha, **given)
+
+
+@pytest.mark.parametrize("rank", [0, -1, 2.5, 2.0, "two"])
+def test_a_rank_is_a_whole_number(rng, rank):
+    X, Y = pairs(rng, 30, 4, 3)
+    with pytest.raises(ValueError, match="low_rank needs a rank of at least 1, a whole number; got"):
+        latalign.fit(X, Y, "low_rank", rank=rank)
+    assert latalign.fit(X, Y, "low_rank", rank=np.int64(2)).evidence.target_rank == 2

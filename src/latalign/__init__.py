@@ -14,20 +14,31 @@ The paper: Z. Lähner, M. Moeller, On the Direct Alignment of Latent Spaces, Uni
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from latalign import metrics, solve
 from latalign._version import __version__
-from latalign.anchors import pair_by_id, random_anchors
-from latalign.evidence import Candidate, Evidence, IllConditionedWarning
+from latalign.anchors import (
+    class_means,
+    farthest_point_anchors,
+    kmeans_anchors,
+    pair_by_id,
+    pair_class_means,
+    random_anchors,
+)
+from latalign.evidence import Candidate, Evidence, IllConditionedWarning, StitchingEvidence
 from latalign.fitting import fit, fit_moments
 from latalign.io.mapfile import MapHeader, read_header
 from latalign.maps import AffineMap, Chain, Map, Normalize
 from latalign.methods import METHODS
 from latalign.moments import Moments, accumulate
+from latalign.relative import RelativeMap
 from latalign.select import cross_validate
+from latalign.stitching import StitchingMap
 
 if TYPE_CHECKING:
+    from latalign.closest_points import IcpFit, icp
     from latalign.estimators import (
         AffineAligner,
         AutoAligner,
@@ -39,6 +50,8 @@ if TYPE_CHECKING:
         SimilarityAligner,
     )
     from latalign.evaluation import Comparison, Evaluation, compare, evaluate
+    from latalign.heldout import HeldoutFit, fit_heldout
+    from latalign.on_disk import apply_file, load_map, read_pairs
 
 __all__ = [
     "METHODS",
@@ -50,6 +63,8 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "Evidence",
+    "HeldoutFit",
+    "IcpFit",
     "IllConditionedWarning",
     "LinearAligner",
     "LowRankAligner",
@@ -58,35 +73,51 @@ __all__ = [
     "Moments",
     "Normalize",
     "OrthogonalAligner",
+    "RelativeMap",
     "RidgeAligner",
     "RigidAligner",
     "SimilarityAligner",
+    "StitchingEvidence",
+    "StitchingMap",
     "__version__",
     "accumulate",
+    "apply_file",
+    "class_means",
     "compare",
     "cross_validate",
     "evaluate",
+    "farthest_point_anchors",
     "fit",
+    "fit_heldout",
     "fit_moments",
+    "icp",
+    "kmeans_anchors",
+    "load_map",
     "metrics",
     "pair_by_id",
+    "pair_class_means",
     "random_anchors",
     "read_header",
+    "read_pairs",
     "solve",
 ]
 
-_EVALUATION = ("Comparison", "Evaluation", "compare", "evaluate")
+# scikit-learn takes a second to import, and scipy.spatial a tenth; only who uses them pays for it. What
+# reads files comes when it is asked for as well.
+_LATER = {
+    "closest_points": ("IcpFit", "icp"),
+    "estimators": tuple(name for name in __all__ if name.endswith("Aligner")),
+    "evaluation": ("Comparison", "Evaluation", "compare", "evaluate"),
+    "heldout": ("HeldoutFit", "fit_heldout"),
+    "on_disk": ("apply_file", "load_map", "read_pairs"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    # scikit-learn takes a second to import; only who uses an estimator pays for it.
-    if name.endswith("Aligner") and name in __all__:
-        from latalign import estimators as home
-    elif name in _EVALUATION:
-        from latalign import evaluation as home
-    else:
-        raise AttributeError(f"module 'latalign' has no attribute {name!r}")
-    return getattr(home, name)
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(import_module(f"latalign.{module}"), name)
+    raise AttributeError(f"module 'latalign' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

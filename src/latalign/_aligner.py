@@ -23,7 +23,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 
 from latalign._validation import Pairs, Rows
-from latalign.fitting import solve_folds, warn_if_undetermined
+from latalign.fitting import require_moments, solve_folds, warn_if_undetermined
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
 from latalign.moments import Grams, Moments, Precision, moments_of_pairs
@@ -70,9 +70,14 @@ class BaseAligner(
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `latalign.fit`.
         """
-        pairs = self._checked(X, y, sample_weight, reset=True, ensure_min_samples=2)
-        self._start(pairs)
+        pairs, flat = self._checked(X, y, sample_weight, reset=True, ensure_min_samples=2)
+        self._start(pairs, flat)
         self._add(pairs)
         self._map = self._solved(pairs)
         return self
@@ -89,11 +94,16 @@ class BaseAligner(
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the batch is not sound or of other widths. What was seen before stays.
         """
         first = not self.__sklearn_is_fitted__()
-        pairs = self._checked(X, y, sample_weight, reset=first)
+        pairs, flat = self._checked(X, y, sample_weight, reset=first)
         if first:
-            self._start(pairs)
+            self._start(pairs, flat)
         self._add(pairs)
         self._map = None
         return self
@@ -109,10 +119,14 @@ class BaseAligner(
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `latalign.fit_moments`.
         """
-        if not folds:
-            raise ValueError(f"{type(self).__name__}.fit_moments needs Moments; it got none")
-        self._folds = folds
+        require_moments(folds, f"{type(self).__name__}.fit_moments")
+        self._folds, self._map = folds, None
         self._flat = False
         self.n_features_in_ = folds[0].dim_source
         self._map = self._solved(None)
@@ -166,7 +180,7 @@ class BaseAligner(
 
     @property
     def map_(self) -> AffineMap:
-        """The fitted map."""
+        """The fitted map; a ValueError where the pairs that were seen determine none."""
         self._require_fitted()
         if self._map is None:
             self._map = self._solved(None)
@@ -210,16 +224,18 @@ class BaseAligner(
 
     def _checked(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool, **checks: Any
-    ) -> Pairs:
-        """Check the input as scikit-learn does, and note its width and whether y was 1-D."""
+    ) -> tuple[Pairs, bool]:
+        """Check the input as scikit-learn does, and tell whether y was 1-D; its width is noted if `reset`."""
         checks = {"dtype": _DTYPES, "multi_output": True, "y_numeric": True, "reset": reset, **checks}
         x, target = cast("Any", validate_data)(self, X, y, **checks)
-        self._flat = target.ndim == 1
-        return Pairs.of(x, target.reshape(len(target), -1), sample_weight, caller=type(self).__name__)
+        pairs = Pairs.of(x, target.reshape(len(target), -1), sample_weight, caller=type(self).__name__)
+        return pairs, target.ndim == 1
 
-    def _start(self, pairs: Pairs) -> None:
+    def _start(self, pairs: Pairs, flat: bool) -> None:
         dims = pairs.source.shape[1], pairs.target.shape[1]
         self._folds = (Moments.zero(*dims),) * self._n_folds()
+        self._flat = flat
+        self._map = None  # that of an earlier fit is none of these pairs, also where this one fails
 
     def _add(self, pairs: Pairs) -> None:
         """Add the moments of pairs, dealt out to the folds at random."""
@@ -235,7 +251,6 @@ class BaseAligner(
         self._folds = tuple(folds)
 
     def _solved(self, pairs: Pairs | None) -> AffineMap:
-        folds = [fold for fold in self._folds if fold.count] or list(self._folds[:1])
-        fitted = solve_folds(self._method, folds, self._given(), pairs)
+        fitted = solve_folds(self._method, self._folds, self._given(), pairs)
         warn_if_undetermined(fitted)
         return fitted

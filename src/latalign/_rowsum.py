@@ -6,6 +6,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
+from latalign._linalg import EPS
 from latalign._validation import Array, Pairs, Rows
 
 Precision = Literal["double", "fast"]
@@ -16,6 +17,8 @@ Grams = Literal["both", "source", "none"]
 
 # Below this sum of squares a float32 product may have lost values to underflow.
 _FLOAT32_SAFE = np.float32(1e-28)
+# The rounding of a sum of products over a block, in units of the last place of the sum.
+_CANCELLED = 1024
 
 
 class NotFinite(ArithmeticError):
@@ -116,9 +119,11 @@ class _Side:
 
     def __init__(self, first: Rows, rows: int, dtype: np.dtype[Any], *, full: bool) -> None:
         dim = first.shape[1]
-        # In the blocks' own precision, so that what is subtracted is known exactly.
+        # In the precision that the difference is taken in, so that what is subtracted is known exactly:
+        # of float32 blocks only for rows that have no more digits themselves.
+        narrow = first.dtype.kind == "f" and first.dtype.itemsize <= 4
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = first.mean(axis=0, dtype=np.float64).astype(dtype)
+            mean = first.mean(axis=0, dtype=np.float64).astype(dtype if narrow else np.float64)
         self._mean: Rows = np.where(np.isfinite(mean), mean, 0)
         self.provisional = self._mean.astype(np.float64)
         self.weight, self.total, self.diagonal = 0.0, np.zeros(dim), np.zeros(dim)
@@ -135,9 +140,8 @@ class _Side:
             np.copyto(out, rows)
             out -= self._mean
         else:
-            # With a float64 mean the difference of wider rows is rounded once, when it is stored.
-            mean = self._mean if rows.dtype.itemsize <= 4 and rows.dtype.kind == "f" else self.provisional
-            np.subtract(rows, mean, out=out, casting="same_kind")
+            # The difference of wider rows is rounded once, when it is stored.
+            np.subtract(rows, self._mean, out=out, casting="same_kind")
         if root is not None:
             out *= root.astype(out.dtype)[:, None]
         return out
@@ -175,9 +179,10 @@ class _Side:
         """Return the Gram matrix (or None) and its diagonal about the true mean."""
         weight, rest = self.weight, self.total / self.weight
         diagonal = self.diagonal - weight * rest**2
-        # What is left of a constant column is the rounding of its mean: no spread at all.
-        rounding = weight * (4 * self._eps * (self.provisional + rest)) ** 2
-        diagonal[diagonal <= rounding] = 0
+        # What is left of a constant column is no spread: the rounding of its mean, which is float64's in
+        # blocks of either precision, and that of the sums which cancelled.
+        rounding = weight * (4 * EPS * (self.provisional + rest)) ** 2
+        diagonal[diagonal <= rounding + _CANCELLED * self._eps * self.diagonal] = 0
         if self.gram is None:
             return None, diagonal
         gram = self.gram - np.outer(weight * rest, rest)

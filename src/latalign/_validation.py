@@ -17,6 +17,7 @@ Rows = NDArray[Any]
 
 _FLOATS = (np.float16, np.float32, np.float64)
 _SCAN_ROWS = 8192
+_HINTS = {0: "", 1: " A single row is array[None, :]."}  # by the number of axes
 
 
 def as_rows(values: ArrayLike, name: str, *, dim: int | None = None) -> Rows:
@@ -46,9 +47,7 @@ def as_rows(values: ArrayLike, name: str, *, dim: int | None = None) -> Rows:
             f"got {type(values).__name__}, which is not one ({error})"
         ) from error
     if rows.ndim != 2:
-        hint = (
-            " A single row is array[None, :]." if rows.ndim == 1 else " Flatten each item to one row first."
-        )
+        hint = _HINTS.get(rows.ndim, " Flatten each item to one row first.")
         raise ValueError(f"{name} needs a 2-D array (rows, dimensions); got shape {rows.shape}.{hint}")
     if rows.shape[0] == 0 or rows.shape[1] == 0:
         raise ValueError(f"{name} needs at least one row and one dimension; got shape {rows.shape}")

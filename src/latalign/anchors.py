@@ -1,13 +1,28 @@
-"""Who corresponds to whom: pairing rows by id, and drawing anchors."""
+"""Who corresponds to whom: pairing rows by id or by class, and choosing anchors.
+
+References
+----------
+.. [1] Z. Lähner, M. Moeller, On the Direct Alignment of Latent Spaces, UniReps 2023, PMLR 243:158-169.
+.. [2] T. F. Gonzalez, Clustering to minimize the maximum intercluster distance, Theoretical Computer
+   Science 38 (1985) 293-306.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from latalign._validation import Array, Rows, as_rows, require_finite
+
 Index = NDArray[np.intp]
+Labels = NDArray[Any]
+
+_BLOCK_ROWS = 1024  # what stays in the cache while it is worked on
+_NAMED = 5  # classes that an error lists
 
 
 def pair_by_id(
@@ -78,19 +93,265 @@ def random_anchors(
     return np.sort(drawn).astype(np.intp)
 
 
-def _as_ids(ids: ArrayLike, side: str) -> NDArray[Any]:
-    """Return ids as integers or strings, none of them missing or twice."""
-    values = np.asarray(ids)
-    if values.ndim != 1:
-        raise ValueError(f"pair_by_id needs a 1-D array of {side} ids; got shape {values.shape}")
-    if values.dtype.kind == "O":
-        missing = sum(1 for value in values if value is None or value != value)
-    elif values.dtype.kind == "f":
-        missing = int(np.isnan(values).sum())
+def farthest_point_anchors(
+    X: ArrayLike, n_anchors: int, *, random_state: int | np.random.Generator | None = 0
+) -> Index:
+    """Return the sorted numbers of `n_anchors` different rows, each far from all the others.
+
+    Greedy k-center [2]_: from a row drawn at random, the row that is farthest from those chosen is
+    chosen next. No choice of as many rows leaves the farthest row less than half as far from its nearest
+    anchor. Outliers are chosen first.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, dim)
+        The rows of one side; the other side's rows of the same numbers are their partners.
+    n_anchors : int
+    random_state : int, Generator or None
+        Draws the first row.
+
+    Returns
+    -------
+    array of int, shape (n_anchors,)
+
+    Raises
+    ------
+    TypeError
+        If `X` does not hold real numbers.
+    ValueError
+        If `X` is not 2-D or not finite, or has fewer rows than anchors are asked for.
+
+    Notes
+    -----
+    The time is that of n × n_anchors distances, the memory that of n numbers and one block.
+
+    References
+    ----------
+    .. [2] T. F. Gonzalez, Clustering to minimize the maximum intercluster distance, Theoretical
+       Computer Science 38 (1985) 293-306.
+
+    Examples
+    --------
+    >>> from latalign import farthest_point_anchors
+    >>> farthest_point_anchors([[0.0], [1.0], [5.0], [9.0]], 3)
+    array([0, 2, 3])
+    """
+    rows = _as_candidates(X, n_anchors, "farthest_point_anchors")
+    latest = int(np.random.default_rng(random_state).integers(len(rows)))
+    nearest = np.full(len(rows), np.inf)  # squared distances
+    chosen = [latest]
+    while len(chosen) < n_anchors:
+        anchor = rows[latest].astype(np.float64)
+        for part in _blocks(len(rows)):
+            away = rows[part] - anchor
+            np.minimum(nearest[part], np.einsum("ij,ij->i", away, away), out=nearest[part])
+        nearest[latest] = -1.0  # never again, not even where only its duplicates are left
+        latest = int(nearest.argmax())
+        chosen.append(latest)
+    return np.sort(np.array(chosen, dtype=np.intp))
+
+
+def kmeans_anchors(
+    X: ArrayLike, n_anchors: int, *, random_state: int | np.random.Generator | None = 0
+) -> Index:
+    """Return the sorted numbers of `n_anchors` different rows, the most central of as many clusters.
+
+    The clusters are those of scikit-learn's `KMeans` (one start by k-means++); of each the row nearest to
+    its mean is taken.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, dim)
+        The rows of one side; the other side's rows of the same numbers are their partners.
+    n_anchors : int
+    random_state : int, Generator or None
+        Draws the start of the clustering.
+
+    Returns
+    -------
+    array of int, shape (n_anchors,)
+
+    Raises
+    ------
+    TypeError
+        If `X` does not hold real numbers.
+    ValueError
+        If `X` is not 2-D or not finite, or has fewer rows than anchors are asked for; or fewer different
+        ones.
+
+    Examples
+    --------
+    >>> from latalign import kmeans_anchors
+    >>> kmeans_anchors([[0.0], [1.0], [2.0], [7.0], [8.0], [9.0]], 2)
+    array([1, 4])
+    """
+    rows = _as_candidates(X, n_anchors, "kmeans_anchors")
+    # Loaded only here: scikit-learn takes a second to import.
+    from sklearn.cluster import KMeans  # pyright: ignore[reportMissingTypeStubs]
+    from sklearn.exceptions import ConvergenceWarning  # pyright: ignore[reportMissingTypeStubs]
+
+    seed = int(np.random.default_rng(random_state).integers(2**31))
+    with warnings.catch_warnings():
+        # It warns where there are fewer different rows than clusters, which is an error here.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        clusters = cast("Any", KMeans)(n_anchors, n_init=1, random_state=seed).fit(rows)
+    labels: NDArray[np.int32] = clusters.labels_
+    centers = cast("Array", clusters.cluster_centers_).astype(np.float64)
+    away = np.empty(len(rows))
+    for part in _blocks(len(rows)):
+        away[part] = np.linalg.norm(rows[part] - centers[labels[part]], axis=1)
+    # Clusters have no row in common, so their most central rows are all different.
+    order = np.lexsort((away, labels))
+    found, first = np.unique(labels[order], return_index=True)
+    if len(found) < n_anchors:
+        raise ValueError(
+            f"kmeans_anchors needs as many different rows as anchors; it found {len(found)} clusters "
+            f"for {n_anchors} anchors. Ask for fewer, or remove the duplicates."
+        )
+    return np.sort(order[first]).astype(np.intp)
+
+
+def class_means(X: ArrayLike, labels: ArrayLike) -> tuple[Labels, Array]:
+    """Return the classes, sorted, and the mean row of each.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, dim)
+    labels : array-like of shape (n,)
+        The class of every row: integers or strings, none missing.
+
+    Returns
+    -------
+    classes : array of shape (c,)
+    means : float64 array of shape (c, dim)
+
+    Raises
+    ------
+    TypeError
+        If `X` does not hold real numbers.
+    ValueError
+        If `X` is not 2-D or not finite, or the labels are missing or not one a row.
+
+    Examples
+    --------
+    >>> from latalign import class_means
+    >>> class_means([[0.0, 1.0], [4.0, 4.0], [2.0, 3.0]], ["cat", "dog", "cat"])
+    (array(['cat', 'dog'], dtype='<U3'), array([[1., 2.], [4., 4.]]))
+    """
+    rows = as_rows(X, "class_means: X")
+    require_finite(rows, "class_means: X")
+    classes, members = rows_by_class(labels, len(rows), "class_means")
+    return classes, np.stack([rows[member].mean(axis=0, dtype=np.float64) for member in members])
+
+
+def pair_class_means(
+    X: ArrayLike, source_labels: ArrayLike, Y: ArrayLike, target_labels: ArrayLike
+) -> tuple[Array, Array]:
+    """Return the class means of both sides, in the order of the sorted classes: one anchor a class.
+
+    No row need correspond to any other; the labels do (4.2.3 of [1]_). Fit on what it returns:
+    ``fit(*pair_class_means(X, source_labels, Y, target_labels), "rigid")``.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, dim_source)
+    source_labels : array-like of shape (n,)
+    Y : array-like of shape (m, dim_target)
+    target_labels : array-like of shape (m,)
+        The class of every row: integers or strings, none missing. Both sides have the same classes.
+
+    Returns
+    -------
+    source_means : float64 array of shape (c, dim_source)
+    target_means : float64 array of shape (c, dim_target)
+
+    Raises
+    ------
+    TypeError
+        If `X` or `Y` does not hold real numbers.
+    ValueError
+        If a class is on one side only (the message names it), or as for `class_means`.
+
+    References
+    ----------
+    .. [1] Z. Lähner, M. Moeller, On the Direct Alignment of Latent Spaces, UniReps 2023.
+
+    Examples
+    --------
+    >>> from latalign import pair_class_means
+    >>> pair_class_means([[0.0], [4.0], [2.0]], ["cat", "dog", "cat"], [[7.0], [9.0]], ["dog", "cat"])
+    (array([[1.], [4.]]), array([[9.], [7.]]))
+    """
+    source_classes, source_means = class_means(X, source_labels)
+    target_classes, target_means = class_means(Y, target_labels)
+    require_same_classes(source_classes, target_classes, "pair_class_means")
+    return source_means, target_means
+
+
+def rows_by_class(labels: ArrayLike, count: int, caller: str) -> tuple[Labels, list[Index]]:
+    """Return the classes, sorted, and the row numbers of each, in order."""
+    values = _present(labels, "labels", caller)
+    if len(values) != count:
+        raise ValueError(f"{caller} needs one label a row; got {len(values)} labels for {count} rows")
+    if values.dtype.kind not in "iufb":
+        values = values.astype(np.str_)
+    classes, number, counts = np.unique(values, return_inverse=True, return_counts=True)
+    order = np.argsort(number, kind="stable")
+    return classes, np.split(order, counts.cumsum()[:-1])
+
+
+def require_same_classes(source: Labels, target: Labels, caller: str) -> None:
+    """Raise a ValueError that names the classes which one side only has, if there are any."""
+    if (source.dtype.kind == "U") != (target.dtype.kind == "U"):
+        raise ValueError(
+            f"{caller} needs labels of one kind on both sides; got "
+            f"{source.dtype} in the source and {target.dtype} in the target"
+        )
+    for mine, its, name, other in (
+        (source, target, "source", "target"),
+        (target, source, "target", "source"),
+    ):
+        if len(alone := np.setdiff1d(mine, its)):
+            named = ", ".join(map(str, alone[:_NAMED])) + (", …" if len(alone) > _NAMED else "")
+            raise ValueError(
+                f"{caller} needs the same classes on both sides; the {other} has no row of {len(alone)} of the "
+                f"{len(mine)} {name} classes: {named}. Leave their rows out."
+            )
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    for start in range(0, count, _BLOCK_ROWS):
+        yield slice(start, start + _BLOCK_ROWS)
+
+
+def _as_candidates(X: ArrayLike, n_anchors: int, caller: str) -> Rows:
+    """Return the rows that anchors are chosen from, checked."""
+    rows = as_rows(X, f"{caller}: X")
+    require_finite(rows, f"{caller}: X")
+    if not 1 <= n_anchors <= len(rows):
+        raise ValueError(f"{caller} needs 1 ≤ n_anchors ≤ {len(rows)} rows; got {n_anchors}")
+    return rows
+
+
+def _present(values: ArrayLike, what: str, caller: str) -> NDArray[Any]:
+    """Return ids or labels as a 1-D array, none of them missing."""
+    found = np.asarray(values)
+    if found.ndim != 1:
+        raise ValueError(f"{caller} needs a 1-D array of {what}; got shape {found.shape}")
+    if found.dtype.kind == "O":
+        missing = sum(1 for value in found if value is None or value != value)
+    elif found.dtype.kind == "f":
+        missing = int(np.isnan(found).sum())
     else:
         missing = 0
     if missing:
-        raise ValueError(f"pair_by_id: {missing} of {len(values)} {side} ids are missing (null)")
+        raise ValueError(f"{caller}: {missing} of {len(found)} {what} are missing (null)")
+    return found
+
+
+def _as_ids(ids: ArrayLike, side: str) -> NDArray[Any]:
+    """Return ids as integers or strings, none of them missing or twice."""
+    values = _present(ids, f"{side} ids", "pair_by_id")
     if values.dtype.kind not in "iu":
         values = values.astype(np.str_)
     unique, counts = np.unique(values, return_counts=True)

@@ -191,6 +191,10 @@ def evaluate(
     random_state : int
         Draws the queries.
 
+    Returns
+    -------
+    Evaluation
+
     Raises
     ------
     TypeError
@@ -276,6 +280,10 @@ def compare(
     random_state : int
         Draws the folds and those rows.
 
+    Returns
+    -------
+    Comparison
+
     Raises
     ------
     TypeError
@@ -306,7 +314,7 @@ def compare(
     for side, moments in (("source X", total), ("target Y", total.swapped())):
         if not moments.source_varies.any():
             raise ValueError(
-                f"compare needs rows that differ; all {len(pairs)} rows of the {side} are the same"
+                f"compare needs rows that differ; all {len(pairs)} rows of the {side} are the same, to rounding"
             )
     baseline = baseline_error(folds)
     some = pairs.take(random_anchors(len(pairs), min(max_rows, len(pairs)), random_state=rng))

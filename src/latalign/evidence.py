@@ -101,11 +101,67 @@ class Evidence:
             Candidate(**_checked(entry, Candidate, "candidate")) for entry in cast("list[object]", entries)
         )
         values["candidates"] = candidates
+        if values.get("heldout") is not None:
+            values["heldout"] = _figures(values["heldout"])
         return Evidence(**values)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StitchingEvidence:
+    """How a stitching map was trained, and how far to trust it.
+
+    Attributes
+    ----------
+    anchors : int
+        The number of pairs that it was given, the held-out ones among them.
+    heldout_anchors : int
+        How many of them were kept back to tell when to stop.
+    epochs : int
+        The epochs that were run.
+    best_epoch : int
+        The epoch whose weights it has: that of the smallest held-out error, or the last where none
+        were held out.
+    training_error : float
+        The mean squared error per value on the pairs that it was trained on.
+    heldout_error : float or None
+        The same on the held-out pairs. They chose the epoch, so it is a little too good.
+    seconds : float
+        What the training took.
+    """
+
+    anchors: int
+    heldout_anchors: int
+    epochs: int
+    best_epoch: int
+    training_error: float
+    heldout_error: float | None
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values; numbers that JSON has no word for become null."""
+        return cast("dict[str, Any]", plain(asdict(self)))
+
+    @staticmethod
+    def from_json(record: object) -> StitchingEvidence:
+        """Return the record that `to_json` wrote, checked field by field.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, unknown or of the wrong type.
+        """
+        return StitchingEvidence(**_checked(record, StitchingEvidence, "evidence"))
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "anchors": int,
+    "heldout_anchors": int,
+    "epochs": int,
+    "best_epoch": int,
+    "training_error": (int, float),
+    "heldout_error": (int, float, type(None)),
+    "seconds": (int, float),
     "rank": int,
     "condition": (int, float),
     "error_bound": (int, float),
@@ -119,6 +175,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "candidates": list,
     "heldout": (dict, type(None)),
 }
+_COUNTS = ("anchors", "heldout_anchors", "epochs", "best_epoch", "rank", "target_rank")
 
 
 def _checked(record: object, kind: type, name: str) -> dict[str, Any]:
@@ -134,11 +191,21 @@ def _checked(record: object, kind: type, name: str) -> dict[str, Any]:
         values[key] = value = math.inf if number and value is None else value
         if not isinstance(value, _KINDS[key]) or isinstance(value, bool):
             raise ValueError(f"{name}.{key} has the wrong type, {type(value).__name__}")
+        if key in _COUNTS and value is not None and value < 0:
+            raise ValueError(f"{name}.{key} is less than zero: {value}")
     try:
         kind(**values)
     except TypeError as error:
         raise ValueError(f"{name} lacks a field ({error})") from error
     return values
+
+
+def _figures(record: dict[str, Any]) -> dict[str, float]:
+    """Return held-out figures as numbers; what `plain` wrote as null was no number."""
+    for key, value in record.items():
+        if not isinstance(value, (int, float, type(None))) or isinstance(value, bool):
+            raise ValueError(f"evidence.heldout.{key} has the wrong type, {type(value).__name__}")
+    return {key: math.nan if value is None else float(value) for key, value in record.items()}
 
 
 def plain(value: Any) -> Any:

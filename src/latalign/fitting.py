@@ -16,6 +16,7 @@ from latalign.maps import AffineMap
 from latalign.methods import method_named
 from latalign.moments import Moments, Precision, moments_of_pairs
 from latalign.select import (
+    ROUNDING_OF_SCORES,
     SCORINGS,
     Folds,
     Scoring,
@@ -146,8 +147,11 @@ def fit_moments(
 
     Raises
     ------
+    TypeError
+        If something else than Moments is given.
     ValueError
-        If no moments are given, or one only where a choice needs several, or they determine no map.
+        If no moments are given, or one only where a choice needs several, their dimensions differ, or
+        they determine no map.
 
     Examples
     --------
@@ -162,13 +166,24 @@ def fit_moments(
     >>> found.method, np.allclose(found.matrix, 3 * np.eye(4))
     ('similarity', True)
     """
-    if not folds:
-        raise ValueError("fit_moments needs Moments; it got none")
+    require_moments(folds, "fit_moments")
     given = _given(alpha=alpha, rank=rank, reflection=reflection)
     check_call(method, given, "mse")
     fitted = solve_folds(method, folds, given)
     warn_if_undetermined(fitted)
     return fitted
+
+
+def require_moments(folds: Sequence[object], caller: str) -> None:
+    """Raise an error where there are no moments, or there is something else among them."""
+    if not folds:
+        raise ValueError(f"{caller} needs Moments; it got none")
+    for fold in folds:
+        if not isinstance(fold, Moments):
+            raise TypeError(
+                f"{caller} needs Moments, one argument a fold; got {type(fold).__name__}. "
+                "A list of them is unpacked with a star: *folds."
+            )
 
 
 def needs_folds(method: str, given: Mapping[str, Any]) -> bool:
@@ -192,6 +207,7 @@ def solve_folds(
     """
     total = sum(folds[1:], folds[0])
     check_solvable(total)
+    folds = tuple(fold for fold in folds if fold.count)  # a fold of no pairs has no error
     if needs_folds(method, given) and len(folds) < 2:
         raise ValueError(
             f"method {method!r} chooses by cross-validation and needs Moments of at least 2 folds; "
@@ -236,7 +252,7 @@ def check_solvable(moments: Moments) -> None:
     for side, moment in (("source X", moments), ("target Y", moments.swapped())):
         if not moment.source_varies.any():
             raise ValueError(
-                f"fit needs rows that differ; all {moments.count} rows of the {side} are the same"
+                f"fit needs rows that differ; all {moments.count} rows of the {side} are the same, to rounding"
             )
 
 
@@ -293,7 +309,7 @@ def _choose_by_rows(folds: Folds, scoring: Scoring) -> AffineMap:
     total = sum(folds.moments[1:], folds.moments[0])
     check_solvable(total)
     candidates = cross_validate_rows(folds, scoring)
-    chosen = choose(candidates)
+    chosen = choose(candidates, ROUNDING_OF_SCORES)
     fitted = _solve(chosen.method, total, _parameters(chosen, rows=False), folds.pairs)
     return _with_candidates(fitted, candidates, scoring, None)
 

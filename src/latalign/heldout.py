@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from latalign._validation import Pairs
-from latalign.anchors import random_anchors
 from latalign.evaluation import Evaluation, evaluate
 from latalign.evidence import IllConditionedWarning
 from latalign.fitting import fit
 from latalign.maps import AffineMap
+from latalign.select import groups_of
 
 # Below this many held-out rows the figures are too rough to tell one map from another.
 _FEW_ROWS = 10
@@ -56,6 +56,7 @@ def fit_heldout(
         As in `latalign.fit`.
     holdout : float
         The share of the pairs, drawn at random, that the second fit does not see; 0 leaves it out.
+        Equal pairs are held out together or not at all, so it may be a little less.
     random_state : int
         Draws those pairs, and the folds of both fits.
     **options
@@ -101,20 +102,17 @@ def _on_heldout(
     pairs: Pairs, method: str, holdout: float, random_state: int, options: dict[str, Any]
 ) -> Evaluation | None:
     """Fit on some of the pairs and evaluate on the others; None, with a warning, where that cannot be."""
-    count = round(holdout * len(pairs))
-    if min(count, len(pairs) - count) < 2:
+    held = _drawn(groups_of(pairs), round(holdout * len(pairs)), random_state)
+    train, unseen = pairs.take(np.flatnonzero(~held)), pairs.take(np.flatnonzero(held))
+    if min(len(train), len(unseen)) < 2:
         warnings.warn(
-            f"no held-out error: {holdout:g} of {len(pairs)} rows leaves {count} to test and "
-            f"{len(pairs) - count} to fit, and each needs at least 2",
+            f"no held-out error: {holdout:g} of {len(pairs)} rows leaves {len(unseen)} to test and "
+            f"{len(train)} to fit, and each needs at least 2 (equal pairs stay together)",
             stacklevel=3,
         )
         return None
-    if count < _FEW_ROWS:
-        warnings.warn(f"only {count} rows are held out: their figures are rough", stacklevel=3)
-    test = random_anchors(len(pairs), count, random_state=random_state)
-    seen = np.ones(len(pairs), dtype=bool)
-    seen[test] = False
-    train, unseen = pairs.take(np.flatnonzero(seen)), pairs.take(test)
+    if len(unseen) < _FEW_ROWS:
+        warnings.warn(f"only {len(unseen)} rows are held out: their figures are rough", stacklevel=3)
     try:
         with warnings.catch_warnings():
             # The fit on all pairs has said it already.
@@ -124,3 +122,11 @@ def _on_heldout(
     except ValueError as error:
         warnings.warn(f"no held-out error: {error}", stacklevel=3)
         return None
+
+
+def _drawn(group: NDArray[np.intp], count: int, random_state: int) -> NDArray[np.bool_]:
+    """Draw whole groups of rows at random, of `count` rows together or of as many as fit below that."""
+    sizes = np.bincount(group)
+    order = np.random.default_rng(random_state).permutation(len(sizes))
+    order = order[sizes[order] <= count]
+    return np.isin(group, order[np.cumsum(sizes[order]) <= count])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, Protocol, cast, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,6 +32,24 @@ class Map(Protocol):
 
     def __rshift__(self, other: Map) -> Map:
         """Return this map followed by another."""
+        ...
+
+
+class BlockMap(Map, Protocol):
+    """A map between two known widths that can work block by block: what `apply_file` takes."""
+
+    @property
+    def dim_source(self) -> int:
+        """The width of the rows it takes."""
+        ...
+
+    @property
+    def dim_target(self) -> int:
+        """The width of the rows it returns."""
+        ...
+
+    def kernel(self, dtype: np.dtype[Any]) -> Callable[[Rows, Rows], None]:
+        """Return the function ``run(block, out)`` that maps one block after another into `out`."""
         ...
 
 
@@ -143,13 +161,13 @@ class AffineMap:
             run(rows[part], out[part])
         return out
 
-    def kernel(self, dtype: np.dtype[Any]) -> Callable[[Rows, Rows], None]:
+    def kernel(self, dtype: np.dtype[Any], caller: str = "AffineMap") -> Callable[[Rows, Rows], None]:
         """Return the function ``run(block, out)`` that maps one block after another, buffers reused.
 
-        `out` has the given dtype. It raises a ValueError that counts the bad rows of a block which
-        holds NaN or infinity.
+        `out` has the given dtype. It raises a ValueError, in the name of `caller`, that counts the bad
+        rows of a block which holds NaN or infinity.
         """
-        work = np.dtype(np.float64 if dtype == np.float64 else np.float32)
+        work = np.dtype(np.float64 if dtype == np.float64 or not self._fits_float32() else np.float32)
         # The mean is rounded before it is subtracted, and what the rounding moved is put right in the
         # offset: so the difference is exact and nothing is lost where means are large.
         mean = self.source_mean.astype(work)
@@ -172,12 +190,22 @@ class AffineMap:
                         into[...] = target
                     # NaN and infinity go through a product, whatever it is with.
                     if not all_finite(into):
-                        require_finite(block, "AffineMap")
+                        require_finite(block, caller)
                         raise ValueError(
-                            f"AffineMap: mapped rows overflow {out.dtype}; give rows of a wider dtype"
+                            f"{caller}: mapped rows overflow {out.dtype}; give rows of a wider dtype"
                         )
 
         return run
+
+    def _fits_float32(self) -> bool:
+        """Tell whether float32 has room for every coefficient: none becomes zero, denormal or infinite."""
+        room = np.finfo(np.float32)
+        sizes = np.abs(np.concatenate([self.source_mean, self.target_mean, self.offset]))
+        coefficients = np.abs(self.matrix[self.matrix != 0])
+        return bool(
+            sizes.max() < room.max
+            and (not coefficients.size or room.tiny <= coefficients.min() <= coefficients.max() < room.max)
+        )
 
     def __rshift__(self, other: Map) -> Map:
         """Return this map followed by another; two affine maps make one."""
@@ -198,7 +226,8 @@ class AffineMap:
     def inverse(self, rcond: float | None = None) -> AffineMap:
         """Return the map back, with the bound on its error in `evidence.error_bound`.
 
-        Into a wider space the map is undone exactly on its own image (the pseudo-inverse).
+        The bound is on the relative error of its matrix: eps × max(shape) × condition. Into a wider
+        space the map is undone exactly on its own image (the pseudo-inverse).
 
         Parameters
         ----------
@@ -221,7 +250,8 @@ class AffineMap:
         """
         left, values, right = svd(self.matrix)
         limit = EPS * max(self.matrix.shape) if rcond is None else rcond
-        rank = int(np.count_nonzero(values > limit * values[0])) if values[0] > 0 else 0
+        # What divides to infinity leads nowhere, even where it is the largest.
+        rank = int(np.count_nonzero(values > max(limit * values[0], np.finfo(np.float64).tiny)))
         if rank < self.dim_source:
             raise ValueError(
                 f"AffineMap.inverse: the map keeps {rank} of {self.dim_source} directions (singular values "
@@ -238,7 +268,7 @@ class AffineMap:
                 anchors=self.evidence.anchors if self.evidence else 0,
                 rank=rank,
                 condition=condition,
-                error_bound=EPS * condition,
+                error_bound=EPS * max(self.matrix.shape) * condition,
             ),
         )
 
@@ -288,9 +318,9 @@ class AffineMap:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is not a map file, of an unknown version, truncated, or inconsistent.
+            If it is not a map file, of an unknown version, of another kind, truncated, or inconsistent.
         """
-        tensors, header = read_map(path)
+        tensors, header = read_map(path, "affine")
         try:
             evidence = None if header.evidence is None else Evidence.from_json(header.evidence)
             return AffineMap(**tensors, method=header.method, evidence=evidence)
@@ -340,6 +370,11 @@ class Chain:
     """
 
     maps: tuple[Map, ...]
+
+    def __post_init__(self) -> None:
+        for step in cast("tuple[object, ...]", self.maps):
+            if not isinstance(step, Map):
+                raise TypeError(f"a Chain (f >> g) is made of maps; got {type(step).__name__}")
 
     def __call__(self, X: ArrayLike) -> Rows:
         """Return the rows after every map in turn."""

@@ -31,8 +31,37 @@ def squared_error(map_: AffineMap, moments: Moments) -> float:
 
     Exact algebra, no rows: this is what makes cross-validation from fold moments exact. Below about
     1e-16 of the target's own sum of squares it is rounding.
+
+    Parameters
+    ----------
+    map_ : AffineMap
+    moments : Moments
+        With the source Gram matrix, of the spaces that the map leads from and to.
+
+    Returns
+    -------
+    float
+        In the square of the target's unit.
+
+    Raises
+    ------
+    ValueError
+        If dimensions do not fit, or the moments lack the Gram matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import AffineMap, Moments, metrics
+    >>> moments = Moments.of(np.eye(2), np.eye(2) + [[3.0, 0.0], [0.0, 0.0]])
+    >>> round(metrics.squared_error(AffineMap.of(np.eye(2)), moments), 9)
+    9.0
     """
     matrix = map_.matrix
+    if matrix.shape != moments.xy.shape:
+        raise ValueError(
+            f"a map is measured on moments of its own spaces; it leads from {map_.dim_source} to "
+            f"{map_.dim_target} dimensions, the moments are of {moments.dim_source} and {moments.dim_target}"
+        )
     centred = (
         moments.yy_diagonal.sum() - 2 * (matrix * moments.xy).sum() + ((moments.xx @ matrix) * matrix).sum()
     )
@@ -41,14 +70,63 @@ def squared_error(map_: AffineMap, moments: Moments) -> float:
 
 
 def mean_squared_error(map_: AffineMap, moments: Moments) -> float:
-    """Return the mean squared error per value of a map on the rows of `moments`."""
-    return squared_error(map_, moments) / (moments.weight * moments.dim_target)
+    """Return the mean squared error per value of a map on the rows of `moments`.
+
+    Parameters
+    ----------
+    map_ : AffineMap
+    moments : Moments
+        As in `squared_error`.
+
+    Returns
+    -------
+    float
+        In the square of the target's unit. NaN if the moments are of no rows.
+
+    Raises
+    ------
+    ValueError
+        As in `squared_error`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import AffineMap, Moments, metrics
+    >>> round(metrics.mean_squared_error(AffineMap.of(np.eye(2)), Moments.of(np.eye(2), np.eye(2) + 2)), 9)
+    4.0
+    """
+    values = moments.weight * moments.dim_target
+    return squared_error(map_, moments) / values if values > 0 else float("nan")
 
 
 def r2_score(map_: AffineMap, moments: Moments) -> float:
     """Return the share of the target's variance that a map explains, over all dimensions together.
 
-    This is scikit-learn's R² with ``multioutput="variance_weighted"``. NaN if the target is constant.
+    This is scikit-learn's R² with ``multioutput="variance_weighted"``.
+
+    Parameters
+    ----------
+    map_ : AffineMap
+    moments : Moments
+        As in `squared_error`.
+
+    Returns
+    -------
+    float
+        At most 1; 0 for the mean target row, below 0 for worse. NaN if the target is constant.
+
+    Raises
+    ------
+    ValueError
+        As in `squared_error`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import AffineMap, Moments, metrics
+    >>> X = np.array([[-1.0], [1.0]])
+    >>> metrics.r2_score(AffineMap.of([[0.5]]), Moments.of(X, X))
+    0.75
     """
     total = float(moments.yy_diagonal.sum())
     return 1 - squared_error(map_, moments) / total if total > 0 else float("nan")
@@ -58,7 +136,22 @@ def linear_cka_score(moments: Moments) -> float:
     """Return the linear centred kernel alignment of two spaces, in [0, 1] (eq. 3 of [1]_).
 
     Invariant to rotation and one scale on either side. Biased upward where there are few rows for the
-    dimensions. NaN if a side is constant.
+    dimensions.
+
+    Parameters
+    ----------
+    moments : Moments
+        With both Gram matrices.
+
+    Returns
+    -------
+    float
+        NaN if a side is constant.
+
+    Raises
+    ------
+    ValueError
+        If the moments lack a Gram matrix.
 
     Examples
     --------
@@ -76,7 +169,25 @@ def procrustes_distance(moments: Moments) -> float:
     """Return the angular Procrustes distance of two centred spaces, in radians, from 0 to π/2 [2]_.
 
     arccos of the nuclear norm of the cross moments over the product of the sides' norms: zero where
-    a rotation, one scale and a translation make the spaces the same. NaN if a side is constant.
+    a rotation, one scale and a translation make the spaces the same.
+
+    Parameters
+    ----------
+    moments : Moments
+        No Gram matrix is read.
+
+    Returns
+    -------
+    float
+        NaN if a side is constant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import Moments, metrics
+    >>> X = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> round(metrics.procrustes_distance(Moments.of(X, X * [1.0, 0.0])), 6) == round(np.pi / 4, 6)
+    True
     """
     sizes = float(np.sqrt(moments.xx_diagonal.sum()) * np.sqrt(moments.yy_diagonal.sum()))
     if sizes == 0:
@@ -85,7 +196,30 @@ def procrustes_distance(moments: Moments) -> float:
 
 
 def mean_cosine_score(X: ArrayLike, Y: ArrayLike) -> float:
-    """Return the mean cosine between rows that correspond. A zero row has a cosine of 0 with any."""
+    """Return the mean cosine between rows that correspond. A zero row has a cosine of 0 with any.
+
+    Parameters
+    ----------
+    X, Y : array-like of shape (n, dim)
+
+    Returns
+    -------
+    float
+        From −1 to 1.
+
+    Raises
+    ------
+    TypeError
+        If the arrays do not hold real numbers.
+    ValueError
+        If they are not 2-D, not of one shape, or not finite.
+
+    Examples
+    --------
+    >>> from latalign import metrics
+    >>> metrics.mean_cosine_score([[1.0, 0.0], [1.0, 0.0]], [[2.0, 0.0], [0.0, 5.0]])
+    0.5
+    """
     x, y = _unit_pair(X, Y, "mean_cosine_score")
     return float(np.einsum("ij,ij->", x, y) / len(x))
 
@@ -102,6 +236,25 @@ def ranks(queries: ArrayLike, index: ArrayLike) -> NDArray[np.int64]:
         Query i looks for row i of the index.
     index : array-like of shape (n, dim)
         With at least as many rows as there are queries.
+
+    Returns
+    -------
+    int64 array of shape (q,)
+
+    Raises
+    ------
+    TypeError
+        If the arrays do not hold real numbers.
+    ValueError
+        If they are not 2-D, differ in width, are not finite, or the index has fewer rows than there are
+        queries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import metrics
+    >>> metrics.ranks([[1.0, 0.1], [1.0, 0.0]], np.eye(2))
+    array([1, 2])
     """
     x, y = _unit_pair(queries, index, "ranks", same_rows=False)
     if len(y) < len(x):
@@ -118,6 +271,24 @@ def ranks(queries: ArrayLike, index: ArrayLike) -> NDArray[np.int64]:
 def recall_score(queries: ArrayLike, index: ArrayLike, k: int = 1) -> float:
     """Return the share of queries whose own row is among the k nearest of the index, by cosine.
 
+    Parameters
+    ----------
+    queries : array-like of shape (q, dim)
+    index : array-like of shape (n, dim)
+        As in `ranks`.
+    k : int
+        At least 1.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `ranks`; also if `k` is below 1.
+
     Examples
     --------
     >>> import numpy as np
@@ -125,11 +296,37 @@ def recall_score(queries: ArrayLike, index: ArrayLike, k: int = 1) -> float:
     >>> metrics.recall_score(np.eye(4), np.eye(4)[[1, 0, 2, 3]], k=1)
     0.5
     """
+    if k < 1:
+        raise ValueError(f"recall_score needs k ≥ 1; got k={k}")
     return float((ranks(queries, index) <= k).mean())
 
 
 def mrr_score(queries: ArrayLike, index: ArrayLike) -> float:
-    """Return the mean reciprocal rank at which each query finds its own row, by cosine."""
+    """Return the mean reciprocal rank at which each query finds its own row, by cosine.
+
+    Parameters
+    ----------
+    queries : array-like of shape (q, dim)
+    index : array-like of shape (n, dim)
+        As in `ranks`.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `ranks`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import metrics
+    >>> metrics.mrr_score([[1.0, 0.1], [1.0, 0.0]], np.eye(2))
+    0.75
+    """
     return float((1 / ranks(queries, index)).mean())
 
 
@@ -137,6 +334,32 @@ def mutual_knn_score(X: ArrayLike, Y: ArrayLike, k: int = 10) -> float:
     """Return the mean share of the k nearest neighbours (cosine, itself excluded) that both spaces agree on.
 
     The alignment measure of [3]_. For independent spaces of n rows it is about k / (n − 1).
+
+    Parameters
+    ----------
+    X : array-like of shape (n, dim_source)
+    Y : array-like of shape (n, dim_target)
+    k : int
+        At least 1 and below n.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    TypeError
+        If the arrays do not hold real numbers.
+    ValueError
+        If they are not 2-D, differ in rows, are not finite, or `k` is out of range.
+
+    Examples
+    --------
+    >>> from latalign import metrics
+    >>> X = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]
+    >>> metrics.mutual_knn_score(X, [[y, x, 0.0] for x, y in X], k=1)
+    1.0
     """
     x, y = _unit_pair(X, Y, "mutual_knn_score", same_width=False)
     if not 1 <= k < len(x):

@@ -281,10 +281,23 @@ def accumulate(
 ) -> Moments:
     """Return the moments of a stream of batches ``(X, Y)`` or ``(X, Y, sample_weight)``.
 
+    Parameters
+    ----------
+    batches : iterable of tuples
+        X of shape (n, dim_source), Y of shape (n, dim_target); n may differ from batch to batch.
+    precision, grams
+        As in `Moments.of`.
+
+    Returns
+    -------
+    Moments
+
     Raises
     ------
+    TypeError
+        If a batch does not hold real numbers.
     ValueError
-        If there is no batch, or a batch does not fit (the error names it by its number).
+        If there is no batch, or a batch does not fit. Either error names the batch by its number.
 
     Examples
     --------
@@ -296,12 +309,17 @@ def accumulate(
     50
     """
     total: Moments | None = None
-    for number, (X, Y, *rest) in enumerate(batches):
+    for number, batch in enumerate(batches):
+        if not 2 <= len(batch) <= 3:
+            raise ValueError(
+                f"batch {number}: accumulate needs (X, Y) or (X, Y, sample_weight); got {len(batch)} entries"
+            )
+        X, Y, *rest = batch
         try:
             part = Moments.of(X, Y, sample_weight=rest[0] if rest else None, precision=precision, grams=grams)
             total = part if total is None else total + part
-        except ValueError as error:
-            raise ValueError(f"batch {number}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"batch {number}: {error}") from error
     if total is None:
         raise ValueError("accumulate needs at least one batch; the iterable was empty")
     return total

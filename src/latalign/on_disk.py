@@ -13,10 +13,15 @@ import numpy as np
 from latalign._validation import Rows, require_finite
 from latalign.anchors import pair_by_id
 from latalign.io.arrays import locate, open_rows, write_rows
+from latalign.io.mapfile import read_header
 from latalign.io.protocol import Block, Location, Reader, Shape
-from latalign.maps import AffineMap
+from latalign.maps import AffineMap, BlockMap
+from latalign.relative import RelativeMap
+from latalign.stitching import StitchingMap
 
 AnyFile = str | PathLike[str] | Location
+AnyMap = AffineMap | StitchingMap | RelativeMap
+"""The maps that have files."""
 
 # The larger of a block's two sides stays near this many values: 4 MiB of float32, within a cache.
 _BLOCK_VALUES = 1 << 20
@@ -44,6 +49,31 @@ class Applied:
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
         return asdict(self)
+
+
+def load_map(path: str | PathLike[str]) -> AnyMap:
+    """Read a map from its file, of whichever kind it is.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a map file, of an unknown version or kind, truncated, or inconsistent.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from latalign import AffineMap
+    >>> from latalign.on_disk import load_map
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     AffineMap.of([[2.0]]).save(Path(folder, "map.safetensors"))
+    ...     load_map(Path(folder, "map.safetensors")).matrix
+    array([[2.]])
+    """
+    kinds = {"affine": AffineMap.load, "stitching": StitchingMap.load, "relative": RelativeMap.load}
+    return kinds[read_header(path).kind](path)
 
 
 def read_pairs(
@@ -106,7 +136,7 @@ def read_pairs(
 
 
 def apply_file(
-    map_: AffineMap,
+    map_: BlockMap,
     input: AnyFile,
     output: AnyFile,
     *,
@@ -117,7 +147,7 @@ def apply_file(
 
     Parameters
     ----------
-    map_ : AffineMap
+    map_ : AffineMap or StitchingMap
     input, output : path
         `.npy`, `.safetensors` or `.parquet`, each by its suffix. From Parquet to Parquet the other
         columns go along and the column keeps its type. The rows keep their dtype (integers become

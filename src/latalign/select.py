@@ -35,7 +35,7 @@ _TIE = 1.01
 # Scores of rows cost a map and a search for every point of a grid: so few rows and points are looked at.
 _SCORED_ROWS = 1000
 _SCORED_POINTS = 13
-_KEYED_ROWS = 2048
+_KEYED_ROWS = 128  # a block stays in the cache
 
 
 @final
@@ -73,9 +73,10 @@ class Folds:
             raise ValueError(f"cross-validation needs at least 2 folds; got n_folds={n_folds}")
         if len(pairs) < 2:
             raise ValueError(f"cross-validation needs at least 2 pairs; got {len(pairs)}")
-        keys, place = np.unique(_keys(pairs), return_inverse=True)
-        n_folds = min(n_folds, len(keys))
-        number = rng.permutation(np.arange(len(keys), dtype=np.intp) % n_folds)[place]
+        group = groups_of(pairs)
+        count = int(group.max()) + 1
+        n_folds = min(n_folds, count)
+        number = rng.permutation(np.arange(count, dtype=np.intp) % n_folds)[group]
         parts = (pairs.take(np.flatnonzero(number == k)) for k in range(n_folds))
         try:
             moments = tuple(moments_of_pairs(part, precision=precision, grams=grams) for part in parts)
@@ -97,9 +98,33 @@ def cross_validate(
     Parameters
     ----------
     folds : sequence of Moments
-        Moments of disjoint sets of pairs, at least two.
+        Moments of disjoint sets of pairs, at least two, none of them of no pairs.
     methods : sequence of Method
+        Rows of `latalign.METHODS`: all of them unless given.
+
+    Returns
+    -------
+    tuple of Candidate
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two folds, one of them has no pairs, or their dimensions differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import latalign
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> folds = [latalign.Moments.of(X[k::5], X[k::5] + 1) for k in range(5)]
+    >>> sorted(found.method for found in latalign.cross_validate(folds) if found.error < 1e-12)
+    ['affine', 'ridge', 'rigid', 'similarity']
     """
+    if len(folds) < 2 or not all(fold.count for fold in folds):
+        raise ValueError(
+            "cross_validate needs Moments of at least 2 folds, each of 1 pair or more; got folds of "
+            f"{[fold.count for fold in folds]} pairs"
+        )
     trains = all_but_one(folds)
     total = trains[0] + folds[0]
     weights = np.array([fold.weight for fold in folds]) * total.dim_target
@@ -127,7 +152,8 @@ def cross_validate_rows(
         grid = _thinned(method.grid(total))
         errors = np.array(
             [
-                [1 - score(method.solve(train, **point)(part.source), part.target) for point in grid]
+                # Rounding may take a perfect score above 1.
+                [max(1 - score(method.solve(train, **point)(part.source), part.target), 0) for point in grid]
                 for train, part in zip(trains, heldout, strict=True)
             ]
         )
@@ -159,10 +185,23 @@ def baseline_error(folds: Sequence[Moments]) -> float:
     return total / (sum(fold.weight for fold in folds) * folds[0].dim_target)
 
 
+ROUNDING_OF_SCORES = 100 * EPS
+"""The error below which one minus a score of rows is rounding."""
+
+
 def rounding_floor(moments: Moments) -> float:
     """Return the mean squared error below which the algebra on moments sees only rounding."""
     mean = (moments.target_mean**2).mean()
     return float(100 * EPS * (moments.yy_diagonal.mean() / moments.weight + EPS * mean))
+
+
+def groups_of(pairs: Pairs) -> NDArray[np.intp]:
+    """Return for every pair the number, from 0, of the group of equal pairs that it is in.
+
+    What is drawn at random to be held out is drawn by group: a pair says nothing of how its own
+    duplicate is predicted.
+    """
+    return np.unique(_keys(pairs), return_inverse=True)[1]
 
 
 def _keys(pairs: Pairs) -> NDArray[np.uint64]:
@@ -174,12 +213,23 @@ def _keys(pairs: Pairs) -> NDArray[np.uint64]:
     rng = np.random.default_rng(0)
     sides = (pairs.source, pairs.target)
     factors = [rng.integers(1, 1 << 63, side.shape[1], np.uint64, endpoint=True) for side in sides]
-    keys = np.empty(len(pairs), np.uint64)
+    keys = np.zeros(len(pairs), np.uint64)
     for start in range(0, len(pairs), _KEYED_ROWS):
         part = slice(start, start + _KEYED_ROWS)
-        bits = [np.ascontiguousarray(side[part]).view(f"u{side.itemsize}") for side in sides]
-        keys[part] = bits[0].astype(np.uint64) @ factors[0] + bits[1].astype(np.uint64) @ factors[1]
+        for side, factor in zip(sides, factors, strict=True):
+            keys[part] += _bits(side[part]) @ factor
     return keys
+
+
+def _bits(rows: Rows) -> NDArray[np.uint64]:
+    """Return values as whole numbers whose low bits differ where the values do."""
+    rows = np.add(rows, 0, order="C")  # so that −0.0 is 0.0
+    bits = rows.view(f"u{rows.itemsize}").astype(np.uint64, copy=False)
+    if rows.itemsize == 8:
+        # Signs and small whole numbers are the highest bits of a float64, and those reach the highest
+        # bits of a sum of products alone, where few numbers are left to tell pairs apart by.
+        bits ^= bits >> np.uint64(32)
+    return bits
 
 
 def _candidate(method: Method, grid: Grid, errors: Array, weights: Array) -> Candidate:

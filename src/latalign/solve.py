@@ -18,11 +18,13 @@ References
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import Literal
 
 import numpy as np
 
-from latalign._linalg import EPS, svd
+from latalign._linalg import svd
 from latalign._validation import Array, Pairs
 from latalign.evidence import Evidence
 from latalign.least_squares import Solution, solve_gram, solve_rows
@@ -45,6 +47,10 @@ def rigid(moments: Moments, *, reflection: bool = True) -> AffineMap:
         Whether a reflection is allowed; if not, the best proper rotation is returned [3]_ (between
         spaces of different width there is no difference).
 
+    Returns
+    -------
+    AffineMap
+
     Examples
     --------
     >>> import numpy as np
@@ -60,7 +66,28 @@ def rigid(moments: Moments, *, reflection: bool = True) -> AffineMap:
 
 
 def orthogonal(moments: Moments, *, reflection: bool = True) -> AffineMap:
-    """Return the best rotation about the origin: `rigid` without translation [2]_."""
+    """Return the best rotation about the origin: `rigid` without translation [2]_.
+
+    Parameters
+    ----------
+    moments : Moments
+        `xy` and the means are all that is read.
+    reflection : bool
+        As in `rigid`.
+
+    Returns
+    -------
+    AffineMap
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import Moments, solve
+    >>> X = np.random.default_rng(0).normal(size=(20, 2))
+    >>> found = solve.orthogonal(Moments.of(X, X[:, ::-1] + 5))
+    >>> found.offset
+    array([0., 0.])
+    """
     origin = moments.uncentered()
     matrix, evidence = _procrustes(origin, reflection)
     return AffineMap(origin.source_mean, matrix, origin.target_mean, "orthogonal", evidence)
@@ -71,6 +98,31 @@ def similarity(moments: Moments, *, reflection: bool = True) -> AffineMap:
 
     The scale of a latent space is arbitrary: a network's next layer undoes it. This map does not
     depend on it, `rigid` does.
+
+    Parameters
+    ----------
+    moments : Moments
+        With the source Gram matrix, where the source is wider than the target.
+    reflection : bool
+        As in `rigid`.
+
+    Returns
+    -------
+    AffineMap
+
+    Raises
+    ------
+    ValueError
+        If a Gram matrix that is needed was not accumulated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import Moments, solve
+    >>> X = np.random.default_rng(0).normal(size=(20, 2))
+    >>> solve.similarity(Moments.of(X, 3 * X + 1)).matrix.round(9) + 0.0
+    array([[3., 0.],
+           [0., 3.]])
     """
     matrix, evidence = _procrustes(moments, reflection)
     if moments.dim_source <= moments.dim_target:
@@ -85,6 +137,31 @@ def linear(moments: Moments, *, rows: Pairs | None = None) -> AffineMap:
     """Return the paper's linear map: any matrix, no translation (eq. 1 of [1]_ over R^{n×n}).
 
     Where the anchors do not determine it, the solution of minimum norm.
+
+    Parameters
+    ----------
+    moments : Moments
+        With the source Gram matrix.
+    rows : Pairs, optional
+        The pairs of the moments, to go back to.
+
+    Returns
+    -------
+    AffineMap
+
+    Raises
+    ------
+    ValueError
+        If the moments lack the source Gram matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import Moments, solve
+    >>> X = np.random.default_rng(0).normal(size=(20, 2))
+    >>> found = solve.linear(Moments.of(X, X @ [[1, 2], [3, 4]]))
+    >>> found.matrix.round(9), found.offset
+    (array([[1., 2.], [3., 4.]]), array([0., 0.]))
     """
     origin = moments.uncentered()
     solution = (
@@ -97,6 +174,22 @@ def linear(moments: Moments, *, rows: Pairs | None = None) -> AffineMap:
 
 def affine(moments: Moments, *, rows: Pairs | None = None) -> AffineMap:
     """Return the best matrix and translation; of minimum norm where that is not determined.
+
+    Parameters
+    ----------
+    moments : Moments
+        With the source Gram matrix.
+    rows : Pairs, optional
+        The pairs of the moments, to go back to.
+
+    Returns
+    -------
+    AffineMap
+
+    Raises
+    ------
+    ValueError
+        If the moments lack the source Gram matrix.
 
     Examples
     --------
@@ -127,6 +220,24 @@ def ridge(
         the smallest exact leave-one-out error where `rows` are given, and the smallest generalized
         cross-validation score where they are not.
     rows : Pairs, optional
+        The pairs of the moments.
+
+    Returns
+    -------
+    AffineMap
+
+    Raises
+    ------
+    ValueError
+        If the moments lack the source Gram matrix, or `alpha` is not finite or below zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import Moments, solve
+    >>> X = np.array([[-1.0], [1.0]])
+    >>> solve.ridge(Moments.of(X, X + 5), alpha=2.0).matrix  # XᵀX is 2
+    array([[0.5]])
     """
     penalty = best_alpha(moments, rows)[0] if alpha == "auto" else _checked_alpha(alpha)
     solution = (
@@ -156,9 +267,28 @@ def low_rank(
     alpha : float or "auto"
         A ridge penalty on top; "auto" by generalized cross-validation.
     rows : Pairs, optional
+        The pairs of the moments, to go back to where there is no penalty.
+
+    Returns
+    -------
+    AffineMap
+
+    Raises
+    ------
+    ValueError
+        If the moments lack the source Gram matrix, `rank` is no whole number or below 1, or `alpha` is not
+        finite or below zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import Moments, solve
+    >>> X = np.random.default_rng(0).normal(size=(20, 3))
+    >>> found = solve.low_rank(Moments.of(X, X), rank=2)
+    >>> int(np.linalg.matrix_rank(found.matrix)), found.evidence.target_rank
+    (2, 2)
     """
-    if rank < 1:
-        raise ValueError(f"low_rank needs a rank of at least 1; got {rank}")
+    rank = _checked_rank(rank)
     penalty = best_alpha(moments)[0] if alpha == "auto" else _checked_alpha(alpha)
     solution = (
         _least_squares(moments, rows)
@@ -180,13 +310,14 @@ def low_rank(
 def _procrustes(moments: Moments, reflection: bool) -> tuple[Array, Evidence]:
     """Return the orthonormal factor of the cross moments, and what is known of it."""
     left, values, right = svd(moments.xy)
-    rank = int(np.count_nonzero(values > EPS * max(moments.xy.shape) * values[0]))
+    rounding = moments.rounding * max(moments.xy.shape)
+    rank = int(np.count_nonzero(values > rounding * values[0]))
     square = moments.dim_source == moments.dim_target
     if not reflection and square and np.linalg.det(left) * np.linalg.det(right) < 0:
         # The direction that the data say least about is turned round.
         left = np.column_stack((left[:, :-1], -left[:, -1]))
     condition = float(values[0] / values[rank - 1]) if rank else 1.0
-    evidence = Evidence(moments.count, rank, condition, EPS * condition)
+    evidence = Evidence(moments.count, rank, condition, rounding * condition)
     return left @ right, evidence
 
 
@@ -222,7 +353,21 @@ def _linear_family(
     return AffineMap(moments.source_mean, solution.coefficients, moments.target_mean, method, evidence)
 
 
+def _checked_rank(rank: int) -> int:
+    try:
+        whole = operator.index(rank)
+    except TypeError:
+        whole = 0
+    if whole < 1:
+        raise ValueError(f"low_rank needs a rank of at least 1, a whole number; got {rank!r}")
+    return whole
+
+
 def _checked_alpha(alpha: float) -> float:
-    if not (np.isfinite(alpha) and alpha >= 0):
+    try:
+        penalty = float(alpha)
+    except (TypeError, ValueError):
+        penalty = math.nan
+    if not (math.isfinite(penalty) and penalty >= 0):
         raise ValueError(f'alpha needs a finite number of zero or more, or "auto"; got {alpha!r}')
-    return float(alpha)
+    return penalty

@@ -107,6 +107,18 @@ def test_partial_fit_is_fit(rng, aligner, sizes):
         assert relative(aligner.predict(X), whole.predict(X)) < 1e-9
 
 
+def test_a_batch_that_is_refused_changes_nothing(rng, aligner):
+    X, Y = pairs(rng, 60, 6, 5)
+    aligner.partial_fit(X, Y)
+    before = aligner.predict(X)
+    nan = np.full_like(X, np.nan)
+    for bad in ((X[:, :3], Y), (X, Y[:, :2]), (X, Y[:, 0]), (nan, Y), (X[:10], Y)):
+        with pytest.raises(ValueError, match=r"features|equal dimensions|NaN|inconsistent"):
+            aligner.partial_fit(*bad)
+        assert aligner.moments_.count == 60
+        np.testing.assert_array_equal(aligner.predict(X), before)
+
+
 def test_partial_fit_solves_only_when_asked(rng, monkeypatch):
     X, Y = pairs(rng, 60, 6, 5)
     calls = []
@@ -132,6 +144,8 @@ def test_fit_moments(rng, aligner):
     np.testing.assert_array_equal(fitted.map_.matrix, expected.matrix)
     with pytest.raises(ValueError, match="it got none"):
         aligner.fit_moments()
+    with pytest.raises(TypeError, match=r"fit_moments needs Moments, .* got list"):
+        aligner.fit_moments(folds)
 
 
 def test_one_moment_is_too_few_for_a_choice(rng):
@@ -143,6 +157,18 @@ def test_one_moment_is_too_few_for_a_choice(rng):
     assert make("LowRankAligner", rank=2).fit_moments(m).map_.evidence.target_rank == 2
     with pytest.raises(ValueError, match=r"needs fit\(X, y\)"):
         make("AutoAligner", scoring="cosine").fit_moments(m, m)
+
+
+def test_a_fit_that_fails_leaves_no_map_of_other_rows(rng, aligner):
+    X, Y = pairs(rng, 60, 6, 5)
+    same = np.ones((5, 3))
+    for before in (lambda: None, lambda: aligner.fit(X, Y)):
+        for fails in (lambda: aligner.fit(same, Y[:5]), lambda: aligner.fit_moments(Moments.of(same, Y[:5]))):
+            before()
+            with pytest.raises(ValueError, match="rows that differ"):
+                fails()
+            with pytest.raises(ValueError, match="rows that differ"):
+                _ = aligner.map_
 
 
 def test_not_fitted(aligner):

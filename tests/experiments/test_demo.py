@@ -147,11 +147,13 @@ def test_bad_calls_do_no_work(tmp_path, monkeypatch):
         run_demo(tmp_path / "file", console=silent(), setting=quick())
     with pytest.raises(ValueError, match="seed"):
         run_demo(tmp_path / "out", seed=-1, console=silent(), setting=quick())
-    with pytest.raises(ValueError, match="n_anchors"):
+    with pytest.raises(ValueError, match="anchors to be 1 to"):
         run_demo(tmp_path / "out", console=silent(), setting=quick(anchors=10**6))
     with pytest.raises(ValueError, match="epochs"):
         run_demo(tmp_path / "out", epochs=0, console=silent(), setting=quick())
-    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+    with pytest.raises(ValueError, match="epochs"):
+        run_demo(tmp_path / "out", console=silent(), setting=quick(epochs=0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
 def test_codes_of_different_widths_cross_too():

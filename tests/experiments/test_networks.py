@@ -12,13 +12,11 @@ from torch import nn  # noqa: E402
 from latalign.experiments.networks import (  # noqa: E402
     ConvAutoencoder,
     MLPAutoencoder,
-    applied,
-    reconstruction_error,
-    seeded,
-    train,
+    WideMLPAutoencoder,
 )
+from latalign.experiments.training import applied, reconstruction_error, seeded, train  # noqa: E402
 
-ARCHITECTURES = [ConvAutoencoder, MLPAutoencoder]
+ARCHITECTURES = [ConvAutoencoder, MLPAutoencoder, WideMLPAutoencoder]
 
 
 @pytest.fixture
@@ -142,12 +140,12 @@ def test_training_errors(images):
     bad = images.copy()
     bad[17, 0, 3, 3] = np.nan
     with pytest.raises(
-        ValueError, match=r"loss of MLPAutoencoder became nan in epoch 1 of 2, .*NaN in the images"
+        ValueError, match=r"loss of MLPAutoencoder became nan in epoch 1 of 2, .*NaN in the inputs"
     ):
         train(made(MLPAutoencoder), bad, epochs=2, seed=0)
     with pytest.raises(ValueError, match=r"train needs 1 or more epochs; got 0"):
         train(made(MLPAutoencoder), images, epochs=0, seed=0)
-    with pytest.raises(ValueError, match=r"train needs 1 or more images; got 0"):
+    with pytest.raises(ValueError, match=r"train needs 1 or more inputs; got 0"):
         train(made(MLPAutoencoder), images[:0], epochs=1, seed=0)
 
 

@@ -207,3 +207,29 @@ def test_bad_rows_are_counted(data):
 def test_values_beyond_float64_squares(data):
     with pytest.raises(ValueError, match="squares overflow float64"):
         Moments.of(data[0] * 1e200, data[1])
+
+
+def test_a_batch_is_a_pair_with_weights_or_without(data):
+    X, Y, w = data
+    assert_same(accumulate([(X, Y, w), (X, Y, None)]), Moments.of(X, Y, sample_weight=w) + Moments.of(X, Y))
+    for batch, words in (((X,), "got 1 entries"), ((X, Y, w, 1), "got 4 entries")):
+        with pytest.raises(ValueError, match=rf"batch 1: accumulate needs \(X, Y\).*{words}"):
+            accumulate([(X, Y), batch])
+    with pytest.raises(TypeError, match=r"batch 1: .*an array of real numbers"):
+        accumulate([(X, Y), ("text", Y)])
+
+
+@pytest.mark.parametrize("mean", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_fast_blocks_see_a_small_spread_about_a_large_mean(rng, mean, dtype, weighted):
+    """The mean is subtracted before anything is rounded to float32; a constant column stays one."""
+    spread = mean * (1e-5 if dtype is np.float32 else 1e-11)
+    X = (mean + spread * rng.normal(size=(20_000, 3))).astype(dtype)
+    X[:, 1] = mean + 0.1
+    w = rng.uniform(0.5, 2, len(X)) if weighted else None
+    fast, double = (Moments.of(X, X, sample_weight=w, precision=p) for p in ("fast", "double"))
+    assert not fast.xx_diagonal[1]
+    assert not double.xx_diagonal[1]
+    np.testing.assert_allclose(fast.xx_diagonal, double.xx_diagonal, rtol=1e-4)
+    np.testing.assert_allclose(fast.xy[0, 0], double.xx_diagonal[0], rtol=1e-4)

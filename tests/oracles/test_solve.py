@@ -401,3 +401,23 @@ def test_what_is_no_number(bad):
 def test_weights_are_checked(weights):
     with pytest.raises(ValueError, match="sample_weight needs"):
         latalign.fit(np.eye(3), np.eye(3), sample_weight=weights)
+
+
+@pytest.mark.parametrize("precision", ["double", "fast"])
+@pytest.mark.parametrize("method", ["rigid", "orthogonal", "similarity"])
+def test_the_bound_on_a_rotation_holds(rng, method, precision):
+    for d in (2, 20, 150):
+        X = rng.normal(size=(6 * d, d))
+        turn = rotation(rng, d)
+        found = fit(X, X @ turn, method, precision=precision)
+        assert relative(found.matrix, turn) <= found.evidence.error_bound < 1e-2
+
+
+@pytest.mark.parametrize("method", ["rigid", "orthogonal", "similarity"])
+def test_float32_products_show_no_more_directions_than_there_are(rng, method):
+    X = rng.normal(size=(20, 50)).astype(np.float32)
+    with pytest.warns(
+        IllConditionedWarning, match="of 50 directions; the rotation of the others is arbitrary"
+    ):
+        found = latalign.fit(X, X, method, precision="fast")
+    assert found.evidence.rank == (20 if method == "orthogonal" else 19)

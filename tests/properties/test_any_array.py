@@ -1,7 +1,5 @@
 """Arrays of any scale, dtype and layout at every public function: a finite answer, or a clear refusal."""
 
-import warnings
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,65 +7,7 @@ from hypothesis import strategies as st
 
 import latalign
 from latalign import METHODS, AffineMap, Moments, Normalize, metrics
-
-DTYPES = [np.float16, np.float32, np.float64, np.int8, np.int64, np.uint16]
-
-
-@st.composite
-def arrays(draw, rows, dim):
-    """Rows of one dtype, scale, and layout in memory."""
-    seed = draw(st.integers(0, 2**32 - 1))
-    rng = np.random.default_rng(seed)
-    values = rng.normal(size=(rows, dim))
-    kind = draw(
-        st.sampled_from(["plain", "extreme", "subnormal", "constant column", "duplicate", "zeros and ones"])
-    )
-    if kind == "extreme":
-        values *= 10.0 ** draw(st.integers(-30, 30))
-    elif kind == "subnormal":
-        values *= 1e-310
-    elif kind == "constant column":
-        values[:, 0] = draw(st.sampled_from([0.0, 0.1, 1e6]))
-    elif kind == "duplicate":
-        values[:, -1] = values[:, 0]
-    elif kind == "zeros and ones":
-        values = (values > 0).astype(np.float64)
-    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
-    if dtype.kind in "iu":
-        values = np.clip(values, 0 if dtype.kind == "u" else -1, 1) * 100
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        out = values.astype(dtype)
-    layout = draw(st.sampled_from(["C", "F", "every other", "backward", "read-only"]))
-    if layout == "F":
-        out = np.asfortranarray(out)
-    elif layout == "every other":
-        out = np.repeat(np.repeat(out, 2, axis=0), 2, axis=1)[::2, ::2]
-    elif layout == "backward":
-        out = out[::-1].copy()[::-1]
-    elif layout == "read-only":
-        out.setflags(write=False)
-    return out
-
-
-@st.composite
-def paired(draw):
-    rows = draw(st.integers(2, 40))
-    return draw(arrays(rows, draw(st.integers(1, 9)))), draw(arrays(rows, draw(st.integers(1, 9))))
-
-
-REFUSALS = ("NaN or infinity", "are the same", "overflow")
-
-
-def answers(call):
-    """Return the answer, or None where the call refused in words that tell why."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", latalign.IllConditionedWarning)
-        try:
-            return call()
-        except ValueError as error:
-            said = str(error)
-    assert any(words in said for words in REFUSALS), said
-    return None
+from strategies import answers, arrays, paired
 
 
 @given(paired(), st.sampled_from(["auto", *METHODS]))

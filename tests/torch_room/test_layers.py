@@ -179,5 +179,5 @@ def test_stitched_errors(rng):
         Stitched(nn.LSTM(6, 4), map_, nn.Linear(3, 2))(torch.zeros(2, 6))
     with pytest.raises(TypeError, match=r"as its decoder; got NoneType"):
         Stitched(nn.Identity(), map_, None)
-    with pytest.raises(TypeError, match=r"an AffineMap or an nn\.Module as map; got ndarray"):
+    with pytest.raises(TypeError, match=r"an AffineMap, a StitchingMap or an nn\.Module as map; got ndarray"):
         Stitched(nn.Identity(), np.eye(3), nn.Identity())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from latalign.cli import reproduction as _reproduction  # noqa: F401 - adds its command
 from latalign.cli.commands import main
 
 __all__ = ["main"]

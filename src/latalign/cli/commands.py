@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from latalign.fitting import check_call
 from latalign.io.protocol import Location
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
-from latalign.on_disk import apply_file, read_pairs, refuse_same_file
+from latalign.on_disk import apply_file, load_map, read_pairs, refuse_same_file
 from latalign.select import SCORINGS
 
 _FILES = """
@@ -28,6 +29,13 @@ Files of rows:
   .parquet      a column of lists of floats, or file.parquet:COLUMN
                 (needs the extra: pip install 'latalign[parquet]')
 """
+
+
+def _seed(draws: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--seed", metavar="NUMBER", type=click.IntRange(min=0), default=0, show_default=True, help=draws
+    )
+
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
@@ -105,16 +113,10 @@ def main() -> None:
     type=click.FloatRange(0, 1, max_open=True),
     default=0.2,
     show_default=True,
-    help="The share of the pairs to measure on, by a second fit that does not see them. 0 leaves it out.",
+    help="The share of the pairs to measure on, by a second fit that does not see them (equal pairs stay "
+    "together). 0 leaves it out.",
 )
-@click.option(
-    "--seed",
-    metavar="NUMBER",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Draws the folds and the held-out pairs.",
-)
+@_seed("Draws the folds and the held-out pairs.")
 @click.option(
     "--precision",
     type=click.Choice(["double", "fast"]),
@@ -203,7 +205,7 @@ def apply(map_file: Path, input: Location, output: Location, batch_rows: int | N
     _call_is_right(refuse_same_file, output.path, [input.path, map_file])
     began = time.perf_counter()
     with show.working("mapping") as advance:
-        done = apply_file(AffineMap.load(map_file), input, output, batch_rows=batch_rows, progress=advance)
+        done = apply_file(load_map(map_file), input, output, batch_rows=batch_rows, progress=advance)
     if as_json:
         _print_json(done.to_json())
         return
@@ -215,6 +217,7 @@ def apply(map_file: Path, input: Location, output: Location, batch_rows: int | N
 @main.command(epilog=_FILES + EXIT_STATUSES)
 @click.argument("map_file", metavar="MAP", type=MapFile())
 @_pairing
+@_seed("Draws the queries where there are more than 2000 rows.")
 @_json_option
 @debug_option
 def evaluate(
@@ -223,6 +226,7 @@ def evaluate(
     target: Location,
     id_column: str | None,
     unmatched: Any,
+    seed: int,
     as_json: bool,
 ) -> None:
     """Measure a map on held-out pairs.
@@ -236,7 +240,7 @@ def evaluate(
 
     with show.working("evaluating"):
         X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
-        found = evaluated(AffineMap.load(map_file), X, Y)
+        found = evaluated(load_map(map_file), X, Y, random_state=seed)
     if as_json:
         _print_json(found.to_json())
         return
@@ -245,9 +249,12 @@ def evaluate(
 
 @main.command(epilog=_FILES + EXIT_STATUSES)
 @_pairing
+@_seed("Draws the folds, and the rows among which neighbors are looked for where there are more than 5000.")
 @_json_option
 @debug_option
-def compare(source: Location, target: Location, id_column: str | None, unmatched: Any, as_json: bool) -> None:
+def compare(
+    source: Location, target: Location, id_column: str | None, unmatched: Any, seed: int, as_json: bool
+) -> None:
     """Tell how alike two spaces are.
 
     Linear CKA, the Procrustes distance and mutual nearest neighbors need no map; next to them stands how
@@ -258,7 +265,7 @@ def compare(source: Location, target: Location, id_column: str | None, unmatched
 
     with show.working("comparing"):
         X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
-        found = compared(X, Y)
+        found = compared(X, Y, random_state=seed)
     if as_json:
         _print_json(found.to_json())
         return
@@ -274,13 +281,12 @@ def inspect(map_file: Path, as_json: bool) -> None:
     from latalign.cli import show
     from latalign.io.mapfile import read_header
 
-    loaded, header = AffineMap.load(map_file), read_header(map_file)
+    loaded, header = load_map(map_file), read_header(map_file)
     if as_json:
-        names = {name: getattr(header, name) for name in ("source", "target", "dataset", "latalign_version")}
-        _print_json({**_map_json(loaded), **names, "format": header.format})
+        _print_json(asdict(header))
         return
     parts = [show.line(str(map_file)), show.header_table(header), *show.evidence_tables(loaded)]
-    if loaded.evidence is not None and loaded.evidence.heldout is not None:
+    if isinstance(loaded, AffineMap) and loaded.evidence is not None and loaded.evidence.heldout is not None:
         parts.append(show.heldout_table(loaded.evidence.heldout))
     _print(parts)
 
@@ -302,14 +308,7 @@ def inspect(map_file: Path, as_json: bool) -> None:
     type=click.IntRange(min=1),
     help="Passes over the training images; the demo's own few unless given.",
 )
-@click.option(
-    "--seed",
-    metavar="NUMBER",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Draws weights, batches and anchors.",
-)
+@_seed("Draws weights, batches and anchors.")
 @debug_option
 def demo(folder: Path, epochs: int | None, seed: int) -> None:
     """Let two autoencoders read each other's codes.

@@ -65,7 +65,8 @@ class Program(click.Group):
         """Run a command, what it printed included."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by whoever started the program
+                sys.stdout.flush()
         except BrokenPipeError as error:
             raise _ReaderGone from error  # click would end with a status of its own
         return result

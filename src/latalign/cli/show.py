@@ -17,6 +17,8 @@ from latalign.evaluation import Comparison, Evaluation
 from latalign.evidence import Evidence
 from latalign.io.mapfile import MapHeader
 from latalign.maps import AffineMap
+from latalign.on_disk import AnyMap
+from latalign.stitching import StitchingMap
 
 _BAR_AFTER_SECONDS = 1.0
 # The figures of an evaluation, and which way is better.
@@ -76,11 +78,13 @@ def described(map_: AffineMap) -> str:
     return words if map_.evidence is None else f"{words}, {map_.evidence.anchors:,} anchors"
 
 
-def evidence_tables(map_: AffineMap) -> Iterator[Table]:
+def evidence_tables(map_: AnyMap) -> Iterator[Table]:
     """Yield what is known of how a map was found."""
-    evidence = map_.evidence
-    if evidence is None:
+    if isinstance(map_, StitchingMap):
+        yield _training(map_)
+    if not isinstance(map_, AffineMap) or map_.evidence is None:
         return
+    evidence = map_.evidence
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_row("rank", f"{evidence.rank}")
     facts.add_row("condition", number(evidence.condition))
@@ -162,6 +166,20 @@ def number(value: float | None) -> str:
     if value is None or value != value:
         return "–"
     return f"{value:.4g}"
+
+
+def _training(map_: StitchingMap) -> Table:
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_row("hidden layers", f"2 of {map_.k * map_.dim_source} (k = {map_.k})")
+    evidence = map_.evidence
+    if evidence is None:
+        return facts
+    facts.add_row("epochs", f"{evidence.epochs:,}, of which the best was {evidence.best_epoch:,}")
+    facts.add_row("mean squared error on the pairs trained on", number(evidence.training_error))
+    what = f"the same on the {evidence.heldout_anchors:,} held out, which chose the epoch"
+    facts.add_row(what, number(evidence.heldout_error))
+    facts.add_row("training time", f"{evidence.seconds:,.1f} s")
+    return facts
 
 
 def _candidates(evidence: Evidence, method: str) -> Table:

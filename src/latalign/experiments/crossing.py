@@ -9,7 +9,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from latalign.experiments.networks import Autoencoder, applied, reconstruction_error
+from latalign.experiments.networks import Autoencoder
+from latalign.experiments.training import applied, reconstruction_error
 from latalign.fitting import fit
 from latalign.maps import AffineMap
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from latalign._version import __version__
@@ -24,15 +21,9 @@ from latalign.anchors import random_anchors
 from latalign.experiments import picture
 from latalign.experiments.crossing import Coded, Crossing, cross
 from latalign.experiments.data import FASHION_MNIST, Dataset, digits, load
-from latalign.experiments.networks import (
-    Autoencoder,
-    ConvAutoencoder,
-    MLPAutoencoder,
-    Training,
-    applied,
-    seeded,
-    train,
-)
+from latalign.experiments.networks import Autoencoder, ConvAutoencoder, MLPAutoencoder
+from latalign.experiments.screen import bars_on_stderr, made_folder
+from latalign.experiments.training import Training, applied, seeded, train
 from latalign.io.files import written_beside
 from latalign.methods import METHODS
 
@@ -154,20 +145,20 @@ def run_demo(
     Z. Lähner, M. Moeller, On the Direct Alignment of Latent Spaces, UniReps 2023.
     """
     began = time.perf_counter()
-    out = _made(Path(folder))
-    seeds = np.random.SeedSequence(_checked("seed", seed, 0)).generate_state(len(_NETWORKS) + 1)
+    _check_numbers(seed, epochs, setting)
+    out = made_folder(folder)
+    seeds = np.random.SeedSequence(seed).generate_state(len(_NETWORKS) + 1)
     console = Console(soft_wrap=True) if console is None else console
     setting = usual_setting(console) if setting is None else setting
     if epochs is not None:
         setting = replace(setting, epochs=epochs)
-    _checked("epochs", setting.epochs, 1)
     dataset = setting.dataset
     images, test = dataset.normalized(dataset.train), dataset.normalized(dataset.test)
     rows = random_anchors(len(images), setting.anchors, random_state=int(seeds[-1]))
     console.print(_introduced(setting), markup=False)
     coded: dict[str, Coded] = {}
     trainings: dict[str, Training] = {}
-    with _bars() as bars:
+    with bars_on_stderr() as bars:
         for name, own_seed in zip(_NETWORKS, seeds, strict=False):
             network, trainings[name] = _trained(name, setting, images, int(own_seed), bars)
             coded[name] = Coded.of(name, network, images[rows], test)
@@ -202,7 +193,7 @@ def usual_setting(console: Console | None = None) -> Setting:
         Where it is told that the digits stand in, and why.
     """
     try:
-        with _bars() as bars:
+        with bars_on_stderr() as bars:
             bars.add_task(f"reading {FASHION_MNIST.name}", total=None)
             return Setting(load(FASHION_MNIST), latent=50, epochs=5)
     except FileNotFoundError as error:
@@ -226,15 +217,6 @@ def _trained(
         progress=lambda done, total: bars.update(task, completed=done, total=total),
     )
     return network, training
-
-
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    """Show bars on stderr, if that is a terminal. Nothing else may be printed while they are there."""
-    stderr = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
-        yield bars
 
 
 def _introduced(setting: Setting) -> str:
@@ -330,21 +312,15 @@ def _crossing_json(crossing: Crossing) -> dict[str, Any]:
     }
 
 
-def _made(folder: Path) -> Path:
-    """Make the folder of the results, before anything takes time."""
-    if not folder.parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot make the folder {folder}: {folder.parent} does not exist. Make it first."
-        )
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"cannot write into {folder}: it is a file. Name a folder.")
-    folder.mkdir(exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"cannot write into {folder}: it belongs to another. Name another folder.")
-    return folder
-
-
-def _checked(name: str, value: int, least: int) -> int:
-    if value < least:
-        raise ValueError(f"run_demo needs {name} to be {least} or more; got {value}")
-    return value
+def _check_numbers(seed: int, epochs: int | None, setting: Setting | None) -> None:
+    """Raise a ValueError for a number out of range, while there is no folder yet."""
+    if setting is not None:
+        epochs = setting.epochs if epochs is None else epochs
+        if not 1 <= setting.anchors <= len(setting.dataset.train):
+            raise ValueError(
+                f"run_demo needs anchors to be 1 to {len(setting.dataset.train)}, the training images; "
+                f"got {setting.anchors}"
+            )
+    for name, value, least in (("seed", seed, 0), ("epochs", epochs, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"run_demo needs {name} to be {least} or more; got {value}")

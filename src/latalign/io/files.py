@@ -17,6 +17,7 @@ def written_beside(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`, and rename it to `path` when the block ends well.
 
     Whatever goes wrong, the temporary file is removed and a file that was at `path` stays as it was.
+    A symbolic link at `path` stays too: what it points to is replaced.
 
     Raises
     ------
@@ -25,16 +26,18 @@ def written_beside(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
         which, and what to do.
     """
     final = Path(path)
+    real = Path(os.path.realpath(final))
     if final.is_dir():
         raise IsADirectoryError(f"cannot write {final}: it is a folder. Name a file in it.")
     if final.exists() and not final.is_file():
         raise OSError(f"cannot write {final}: it is a device or a pipe, which a rename would replace")
-    if not final.parent.is_dir():
+    if not real.parent.is_dir():
         raise FileNotFoundError(
-            f"cannot write {final}: the folder {final.parent} does not exist. Make it first."
+            f"cannot write {final}: the folder {real.parent if final.is_symlink() else final.parent} "
+            "does not exist. Make it first."
         )
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{real.name}.", suffix=".tmp", dir=real.parent)
     except OSError as error:
         raise _explained(error, final) from error
     try:
@@ -44,7 +47,7 @@ def written_beside(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         # mkstemp makes the file private; a result is as readable as any file the user makes.
         os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, final)
+        os.replace(name, real)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
         raise _explained(error, final) from error

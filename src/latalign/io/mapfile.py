@@ -1,9 +1,8 @@
 """The map file: safetensors with a JSON header under one metadata key. Never pickle.
 
-Format version 1: the float64 tensors ``source_mean`` (dim_source,), ``matrix`` (dim_source, dim_target)
-and ``target_mean`` (dim_target,), and the metadata key ``latalign`` with one JSON object, keys sorted:
-``format``, ``kind`` ("affine"), ``method``, ``dim_source``, ``dim_target``, ``source``, ``target``,
-``dataset``, ``evidence`` and ``latalign_version``.
+Format version 1: float64 tensors, which ones `KINDS` says, and the metadata key ``latalign`` with one
+JSON object, keys sorted: ``format``, ``kind``, ``method``, ``dim_source``, ``dim_target``, ``source``,
+``target``, ``dataset``, ``evidence`` and ``latalign_version``.
 """
 
 from __future__ import annotations
@@ -26,6 +25,44 @@ from latalign.io.files import written_beside
 
 FORMAT = 1
 _KEY = "latalign"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of map in a file.
+
+    Attributes
+    ----------
+    reader : str
+        The function that makes a map of it.
+    tensors : dict of str to tuple of str
+        Each tensor's axes by name: "source" and "target" are the header's, any other name stands for one
+        length, whichever it is.
+    """
+
+    reader: str
+    tensors: Mapping[str, tuple[str, ...]]
+
+
+def _affine(source: str, target: str, prefix: str = "") -> dict[str, tuple[str, ...]]:
+    return {
+        f"{prefix}source_mean": (source,),
+        f"{prefix}matrix": (source, target),
+        f"{prefix}target_mean": (target,),
+    }
+
+
+KINDS: Mapping[str, Kind] = {
+    "affine": Kind("latalign.AffineMap.load", _affine("source", "target")),
+    "stitching": Kind(
+        "latalign.StitchingMap.load",
+        _affine("source", "hidden", "layer_1.")
+        | _affine("hidden", "hidden", "layer_2.")
+        | _affine("hidden", "target", "layer_3."),
+    ),
+    "relative": Kind("latalign.RelativeMap.load", {"anchors": ("target", "source")}),
+}
 
 
 @final
@@ -66,7 +103,7 @@ def write_map(path: str | PathLike[str], tensors: Mapping[str, Array], header: M
 
 
 def read_header(path: str | PathLike[str]) -> MapHeader:
-    """Read what a map file says of its map.
+    """Read what a map file says of its map, whatever its kind.
 
     Raises
     ------
@@ -78,8 +115,15 @@ def read_header(path: str | PathLike[str]) -> MapHeader:
     return read_map(path)[1]
 
 
-def read_map(path: str | PathLike[str]) -> tuple[dict[str, Array], MapHeader]:
-    """Read a map file and check its header and the shapes and dtypes of its tensors."""
+def read_map(path: str | PathLike[str], kind: str | None = None) -> tuple[dict[str, Array], MapHeader]:
+    """Read a map file and check its header and the shapes and dtypes of its tensors.
+
+    Parameters
+    ----------
+    path : path
+    kind : str, optional
+        The kind that it must be; any of `KINDS` unless given.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no map file {path}")
     try:
@@ -87,11 +131,12 @@ def read_map(path: str | PathLike[str]) -> tuple[dict[str, Array], MapHeader]:
             metadata = cast("Mapping[str, str] | None", file.metadata())
             names = set(cast("list[str]", file.keys()))
             header = _parsed(path, (metadata or {}).get(_KEY))
-            expected = {
-                "source_mean": (header.dim_source,),
-                "matrix": (header.dim_source, header.dim_target),
-                "target_mean": (header.dim_target,),
-            }
+            if kind not in (None, header.kind):
+                raise ValueError(
+                    f"{path} holds a map of kind {header.kind!r}, not {kind!r}. "
+                    f"Read it with {KINDS[header.kind].reader}."
+                )
+            expected = KINDS[header.kind].tensors
             if names != set(expected):
                 raise ValueError(
                     f"{path} is not a sound map file: it holds the tensors {sorted(names)}, "
@@ -101,10 +146,15 @@ def read_map(path: str | PathLike[str]) -> tuple[dict[str, Array], MapHeader]:
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a map file, or it is truncated ({error}). Maps are written by "
-            "latalign fit, or AffineMap.save."
+            "latalign fit, or by the save method of a map."
         ) from error
-    for name, shape in expected.items():
+    lengths = {"source": header.dim_source, "target": header.dim_target}
+    for name, axes in expected.items():
         found: NDArray[Any] = tensors[name]
+        if found.ndim == len(axes):
+            for axis, length in zip(axes, found.shape, strict=True):
+                lengths.setdefault(axis, length)
+        shape = tuple(lengths.get(axis, axis) for axis in axes)
         if found.shape != shape or found.dtype != np.float64:
             raise ValueError(
                 f"{path} is not a sound map file: {name} should be float64 of shape {shape}, "
@@ -130,8 +180,11 @@ def _parsed(path: str | PathLike[str], text: str | None) -> MapHeader:
             f"{path} has map format {values.get('format')!r}; this latalign ({__version__}) reads format "
             f"{FORMAT}. Update latalign, or write the map again."
         )
-    if values.get("kind") != "affine":
-        raise ValueError(f"{path} holds a map of kind {values.get('kind')!r}; this latalign reads 'affine'")
+    if values.get("kind") not in KINDS:
+        raise ValueError(
+            f"{path} holds a map of kind {values.get('kind')!r}; this latalign ({__version__}) reads "
+            f"{', '.join(map(repr, KINDS))}. Update latalign."
+        )
     names = {field.name for field in fields(MapHeader)}
     if set(values) != names:
         raise ValueError(

@@ -13,8 +13,21 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from latalign.stitching import StitchingMap
 from latalign.torch.capture import capture
 from latalign.torch.layers import fold_into, to_linear
+from latalign.torch.relative import Relative, RelativeEncoder
 from latalign.torch.stitched import Stitched
+from latalign.torch.stitching import fit_stitching, to_sequential
 
-__all__ = ["Stitched", "capture", "fold_into", "to_linear"]
+__all__ = [
+    "Relative",
+    "RelativeEncoder",
+    "Stitched",
+    "StitchingMap",
+    "capture",
+    "fit_stitching",
+    "fold_into",
+    "to_linear",
+    "to_sequential",
+]

@@ -7,7 +7,9 @@ from typing import final
 from torch import Tensor, nn
 
 from latalign.maps import AffineMap
+from latalign.stitching import StitchingMap
 from latalign.torch.layers import to_linear
+from latalign.torch.stitching import to_sequential
 
 
 @final
@@ -18,8 +20,8 @@ class Stitched(nn.Module):
     ----------
     encoder : nn.Module
         Returns codes of shape (batch, dim_source).
-    map : AffineMap or nn.Module
-        An AffineMap becomes an nn.Linear that does not train, in the dtype and on the device of the
+    map : AffineMap, StitchingMap or nn.Module
+        A map becomes a layer or three that do not train, in the dtype and on the device of the
         decoder's parameters; a module is taken as it is.
     decoder : nn.Module
         Takes codes of shape (batch, dim_target).
@@ -29,7 +31,7 @@ class Stitched(nn.Module):
     TypeError
         If a part is none of these, or the encoder returns something else than a tensor.
     ValueError
-        If the encoder's codes are not 2-D, or not as wide as the AffineMap takes them.
+        If the encoder's codes are not 2-D, or not as wide as the map takes them.
 
     References
     ----------
@@ -46,15 +48,20 @@ class Stitched(nn.Module):
     torch.Size([4, 10])
     """
 
-    def __init__(self, encoder: nn.Module, map: AffineMap | nn.Module, decoder: nn.Module) -> None:
+    def __init__(
+        self, encoder: nn.Module, map: AffineMap | StitchingMap | nn.Module, decoder: nn.Module
+    ) -> None:
         super().__init__()
         for name, part in (("encoder", encoder), ("decoder", decoder)):
             if not isinstance(part, nn.Module):
                 raise TypeError(f"Stitched needs an nn.Module as its {name}; got {type(part).__name__}")
-        if not isinstance(map, (AffineMap, nn.Module)):
-            raise TypeError(f"Stitched needs an AffineMap or an nn.Module as map; got {type(map).__name__}")
+        if not isinstance(map, (AffineMap, StitchingMap, nn.Module)):
+            raise TypeError(
+                "Stitched needs an AffineMap, a StitchingMap or an nn.Module as map; "
+                f"got {type(map).__name__}"
+            )
         self.encoder = encoder
-        self.map = _frozen_layer(map, decoder) if isinstance(map, AffineMap) else map
+        self.map = map if isinstance(map, nn.Module) else _frozen(map, decoder)
         self.decoder = decoder
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,18 +77,17 @@ class Stitched(nn.Module):
                 f"Stitched needs codes of shape (batch, dim); the encoder returned {tuple(codes.shape)}. "
                 "End the encoder with nn.Flatten()."
             )
-        if isinstance(self.map, nn.Linear) and codes.shape[1] != self.map.in_features:
+        first = self.map[0] if isinstance(self.map, nn.Sequential) and len(self.map) else self.map
+        if isinstance(first, nn.Linear) and codes.shape[1] != first.in_features:
             raise ValueError(
-                f"Stitched: the map takes codes of {self.map.in_features} dimensions; the encoder returned "
+                f"Stitched: the map takes codes of {first.in_features} dimensions; the encoder returned "
                 f"{codes.shape[1]}. Fit the map on the codes of this encoder."
             )
         return self.decoder(self.map(codes))
 
 
-def _frozen_layer(map: AffineMap, decoder: nn.Module) -> nn.Linear:
+def _frozen(map: AffineMap | StitchingMap, decoder: nn.Module) -> nn.Module:
     reads = next((p for p in decoder.parameters() if p.is_floating_point()), None)
     where = {} if reads is None else {"dtype": reads.dtype, "device": reads.device}
-    layer: nn.Linear = to_linear(map, **where)
-    for parameter in layer.parameters():
-        parameter.requires_grad_(False)
-    return layer
+    layers = to_linear(map, **where) if isinstance(map, AffineMap) else to_sequential(map, **where)
+    return layers.requires_grad_(False)

@@ -1,0 +1,154 @@
+"""Trainings and measurements, one after another or on several processors, with their failures kept apart."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from typing import Any, cast, final
+
+from joblib import Parallel, delayed
+
+from latalign.evidence import IllConditionedWarning
+from latalign.experiments.cache import Cache
+from latalign.experiments.lab import Lab, Listen, fingerprint
+from latalign.experiments.measures import Measure
+from latalign.experiments.specs import Trainable, key, record
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a training or a measurement.
+
+    Attributes
+    ----------
+    error : float or None
+        The measured error; None for trainings, and for what failed.
+    seconds : float
+    failure : str or None
+        Why there is none.
+    """
+
+    error: float | None
+    seconds: float
+    failure: str | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where work is done.
+
+    Attributes
+    ----------
+    cache : str
+        The folder of the cache.
+    device : str
+        "cpu" or "cuda".
+    jobs : int
+        How many processes share it.
+    """
+
+    cache: str
+    device: str
+    jobs: int = 1
+
+
+def trained(specs: Sequence[Trainable], place: Place, listen: Listen) -> Iterator[tuple[Trainable, Outcome]]:
+    """Yield what came of the training of each, as they end. What is in the cache is only looked at."""
+    for index, outcome in _done(_train, specs, place, listen):
+        yield specs[index], outcome
+
+
+def measured(
+    groups: Sequence[Sequence[Measure]], place: Place, listen: Listen
+) -> Iterator[tuple[Measure, Outcome]]:
+    """Yield what came of each measurement, as they end. A group stays together, for what it shares."""
+    for _, outcomes in _done(_measure, groups, place, listen):
+        yield from outcomes
+
+
+def _done(
+    function: Callable[..., Any], work: Sequence[Any], place: Place, listen: Listen
+) -> Iterator[tuple[int, Any]]:
+    """Yield the number of each piece of work, and what the function makes of it, as they end."""
+    jobs = min(place.jobs, max(1, len(work)))
+    with _heard(listen, apart=jobs > 1) as told:
+        calls = (delayed(_numbered)(function, index, one, place, told) for index, one in enumerate(work))
+        yield from cast("Iterator[tuple[int, Any]]", Parallel(jobs, return_as="generator_unordered")(calls))
+
+
+def _numbered(
+    function: Callable[..., Any], index: int, work: Any, place: Place, told: Any
+) -> tuple[int, Any]:
+    if not callable(told):  # in a process of its own: an interruption is for the parent to deal with
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lab = _lab(place.cache, place.device)
+    lab.progress = told if callable(told) else lambda *event: told.put(event)
+    return index, function(lab, work)
+
+
+@lru_cache(maxsize=1)
+def _lab(cache: str, device: str) -> Lab:
+    return Lab(Cache(cache), device)
+
+
+def _train(lab: Lab, spec: Trainable) -> Outcome:
+    began = time.perf_counter()
+    try:
+        lab.trained(spec)
+    except ValueError as error:
+        return Outcome(None, time.perf_counter() - began, str(error))
+    return Outcome(None, time.perf_counter() - began)
+
+
+def _measure(lab: Lab, group: Sequence[Measure]) -> list[tuple[Measure, Outcome]]:
+    return [(measure, _outcome(lab, measure)) for measure in group]
+
+
+def _outcome(lab: Lab, measure: Measure) -> Outcome:
+    """Return the error of a measure, from the cache or measured and put there."""
+    name = key(measure, fingerprint(measure.data))
+    kept = lab.cache.value(name)
+    if kept is not None:
+        return Outcome(kept["error"], kept["seconds"])
+    began = time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            # Few anchors are what many of these experiments are about.
+            warnings.simplefilter("ignore", IllConditionedWarning)
+            error = measure(lab)
+    except ValueError as failure:
+        return Outcome(None, time.perf_counter() - began, str(failure))
+    seconds = time.perf_counter() - began
+    lab.cache.store_value(name, {"error": error, "seconds": seconds, **record(measure)})
+    return Outcome(error, seconds)
+
+
+@contextmanager
+def _heard(listen: Listen, *, apart: bool) -> Iterator[Any]:
+    """Give what progress is told to: the listener itself, or a queue to it from other processes."""
+    if not apart:
+        yield listen
+        return
+    with get_context("spawn").Manager() as manager:
+        queue = manager.Queue()
+
+        def pass_on() -> None:
+            while (event := queue.get()) is not None:
+                listen(*event)
+
+        thread = threading.Thread(target=pass_on, daemon=True)
+        thread.start()
+        try:
+            yield queue
+        finally:
+            queue.put(None)
+            thread.join()

@@ -1,0 +1,231 @@
+"""What of the public functions `test_any_array` does not call: a finite answer, or a clear refusal."""
+
+import warnings
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import latalign
+from latalign import METHODS, AffineMap, Moments, Normalize, metrics, solve
+from strategies import answers, arrays, degenerate, paired, weights
+
+FEW = ("at least 2 pairs", "at least one weight")
+ALIGNERS = [name for name in latalign.__all__ if name.endswith("Aligner")]
+
+
+def unchanged(*rows):
+    """Return a function that asserts that the arrays still hold what they hold now."""
+    before = [values.copy() for values in rows]
+
+    def check():
+        for values, old in zip(rows, before, strict=True):
+            np.testing.assert_array_equal(values, old)
+
+    return check
+
+
+def finite(map_):
+    assert np.isfinite(map_.matrix).all()
+    assert np.isfinite(map_.offset).all()
+    if map_.evidence is not None:
+        assert np.isfinite([map_.evidence.condition, map_.evidence.error_bound]).all()
+        assert map_.evidence.rank <= map_.dim_source
+
+
+@given(st.data(), paired(), st.sampled_from(["auto", *METHODS]), st.sampled_from(["double", "fast"]))
+def test_fit_with_weights(data, rows, method, precision):
+    X, Y = rows
+    w = data.draw(weights(len(X)))
+    check = unchanged(X, Y)
+    found = answers(lambda: latalign.fit(X, Y, method, sample_weight=w, precision=precision), *FEW)
+    check()
+    kept = slice(None) if w is None else w > 0
+    if found is None:
+        assert len(X[kept]) < 2 or degenerate(X[kept]) or degenerate(Y[kept])
+    else:
+        finite(found)
+        assert found.evidence.anchors == len(X[kept])
+
+
+@given(paired(), st.sampled_from(["cosine", "recall@1"]))
+def test_fit_by_another_score(rows, scoring):
+    found = answers(lambda: latalign.fit(*rows, scoring=scoring))
+    if found is not None:
+        finite(found)
+        assert all(0 <= row.error <= 2 for row in found.evidence.candidates)
+
+
+@given(paired(), st.sampled_from(["rigid", "ridge"]))
+def test_fit_heldout(rows, method):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found = answers(lambda: latalign.fit_heldout(*rows, method))
+    if found is not None:
+        finite(found.map)
+        if found.heldout is not None:
+            found.heldout.to_json()
+
+
+@given(st.data(), paired(), st.sampled_from(["double", "fast"]))
+def test_moments_of_batches(data, rows, precision):
+    X, Y = rows
+    w = data.draw(weights(len(X)))
+    cut = data.draw(st.integers(1, len(X) - 1))
+    parts = [(X[:cut], Y[:cut]), (X[cut:], Y[cut:])]
+    if w is not None:
+        parts = [(*part, of) for part, of in zip(parts, (w[:cut], w[cut:]), strict=True)]
+    check = unchanged(X, Y)
+    found = answers(lambda: latalign.accumulate(parts, precision=precision), *FEW)
+    check()
+    if found is None:
+        return
+    back = (found + found) - found
+    for moments in (found, back, found.swapped(), found.uncentered()):
+        for values in (moments.xy, moments.xx, moments.yy, moments.source_mean, moments.target_mean):
+            assert np.isfinite(values).all()
+        assert (moments.xx_diagonal >= 0).all()
+        assert (moments.yy_diagonal >= 0).all()
+
+
+@given(paired(), st.sampled_from(["auto", *METHODS]))
+def test_fit_moments_and_cross_validate(rows, method):
+    X, Y = rows
+    folds = answers(lambda: [Moments.of(X[k::2], Y[k::2]) for k in range(2)])
+    if folds is None:
+        return
+    found = answers(lambda: latalign.fit_moments(*folds, method=method))
+    if found is None:
+        return
+    finite(found)
+    candidates = latalign.cross_validate(folds)
+    assert [row.error for row in candidates] == sorted(row.error for row in candidates)
+    assert np.isfinite([(row.error, row.standard_error) for row in candidates]).all()
+
+
+@given(paired(), st.sampled_from(["double", "fast"]))
+def test_every_solver_and_the_error_of_its_map(rows, precision):
+    moments = answers(lambda: Moments.of(*rows, precision=precision))
+    if moments is None:
+        return
+    for name in METHODS:
+        given_ = {"rank": 1} if name == "low_rank" else {}
+        found = getattr(solve, name)(moments, **given_)
+        finite(found)
+        assert metrics.squared_error(found, moments) >= 0
+        assert metrics.mean_squared_error(found, moments) >= 0
+        r2 = metrics.r2_score(found, moments)
+        assert np.isnan(r2) or r2 <= 1
+
+
+@given(st.data())
+def test_a_given_map_and_what_is_made_of_it(data):
+    source, target = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
+    matrix, offset = data.draw(arrays(source, target)), data.draw(arrays(1, target))[0]
+    map_ = answers(lambda: AffineMap.of(matrix, offset))
+    if map_ is None:
+        return
+    rows = data.draw(arrays(data.draw(st.integers(1, 9)), source))
+    check = unchanged(matrix, offset, rows)
+    mapped = answers(lambda: map_(rows))
+    unit = answers(lambda: (map_ >> Normalize())(rows))
+    for values in (mapped, unit):
+        assert values is None or np.isfinite(values.astype(np.float64)).all()
+    back = answers(map_.inverse, "nothing leads back")
+    if back is not None:
+        finite(back)
+        there_and_back = answers(lambda: map_ >> back)
+        if there_and_back is not None:
+            bound = 100 * back.evidence.error_bound
+            np.testing.assert_allclose(there_and_back.matrix, np.eye(source), atol=bound)
+    check()
+    with TemporaryDirectory() as folder:
+        map_.save(f"{folder}/map.safetensors")
+        again = AffineMap.load(f"{folder}/map.safetensors")
+    assert again.matrix.tobytes() == map_.matrix.tobytes()
+
+
+@given(paired(), st.sampled_from(ALIGNERS))
+def test_estimators(rows, name):
+    X, Y = rows
+    assume(np.isfinite(X).all() and np.isfinite(Y).all())  # scikit-learn's own check warns of infinity
+    check = unchanged(X, Y)
+    whole = answers(lambda: getattr(latalign, name)().fit(X, Y))
+    if whole is not None:
+        finite(whole.map_)
+        mapped = answers(lambda: whole.transform(X))
+        if mapped is not None:
+            assert np.isfinite(mapped.astype(np.float64)).all()
+            answers(lambda: whole.inverse_transform(mapped), "nothing leads back")
+    batches = getattr(latalign, name)()
+
+    def learned():
+        for k in range(2):
+            batches.partial_fit(X[k::2], Y[k::2])
+        return batches.map_
+
+    found = answers(learned)
+    check()
+    if found is not None:
+        finite(found)
+
+
+@given(paired())
+def test_files(rows):
+    X, Y = rows
+    with TemporaryDirectory() as folder:
+        source, target, output = (f"{folder}/{name}.npy" for name in ("x", "y", "z"))
+        np.save(source, X)
+        np.save(target, Y)
+        read = answers(lambda: latalign.read_pairs(source, target))
+        if read is None:
+            return
+        np.testing.assert_array_equal(read[0], X)
+        np.testing.assert_array_equal(read[1], Y)
+        map_ = answers(lambda: latalign.fit(*read, "ridge"))
+        if map_ is None:
+            return
+        done = answers(lambda: latalign.apply_file(map_, source, output))
+        if done is not None:
+            np.testing.assert_array_equal(np.load(output), map_(X))
+
+
+@given(st.data())
+def test_pair_by_id(data):
+    rows = data.draw(st.integers(1, 30))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    kind = data.draw(st.sampled_from([np.int8, np.uint16, np.int64, np.str_]))
+    ids = rng.choice(120, rows, replace=False).astype(kind)
+    order = rng.permutation(rows)
+    shuffled = ids[order][::-1].copy()[::-1]
+    shuffled.setflags(write=False)
+    source, target = latalign.pair_by_id(ids, shuffled)
+    np.testing.assert_array_equal(source, np.arange(rows))
+    np.testing.assert_array_equal(shuffled[target], ids)
+
+
+@given(st.data())
+def test_layers(data):
+    torch = pytest.importorskip("torch")
+    from latalign.torch import fold_into, to_linear
+
+    source, target = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
+    map_ = answers(lambda: AffineMap.of(data.draw(arrays(source, target)), data.draw(arrays(1, target))[0]))
+    if map_ is None:
+        return
+    dtype = data.draw(st.sampled_from([torch.float16, torch.float32, torch.float64]))
+    layer = answers(lambda: to_linear(map_, dtype=dtype))
+    if layer is not None:
+        np.testing.assert_allclose(
+            layer.weight.detach().double().numpy().T,
+            map_.matrix,
+            rtol=2e-3,
+            atol=1e-7 if dtype == torch.float16 else 1e-44,
+        )
+    for side, width in (("input", (target, 3)), ("output", (3, source))):
+        folded = answers(
+            lambda side=side, width=width: fold_into(map_, torch.nn.Linear(*width, dtype=dtype), side=side)
+        )
+        assert folded is None or all(torch.isfinite(values).all() for values in folded.parameters())
