@@ -32,9 +32,9 @@ from latalign._validation import Array, Pairs
 if TYPE_CHECKING:
     from latalign.maps import AffineMap
 
-# Blocks of this many values (both sides) stay in the cache of one core while they are multiplied;
-# fewer than about a thousand rows would make the sum of the products cost more than the products.
-_BLOCK_VALUES = 1 << 21
+# Blocks of this size (both sides) stay in the cache while they are multiplied; fewer than about a thousand
+# rows would make the sum of the products cost more than the products.
+_BLOCK_BYTES = 8 << 20
 
 
 @final
@@ -331,7 +331,8 @@ def moments_of_pairs(pairs: Pairs, *, precision: Precision = "double", grams: Gr
         raise ValueError(f'precision is "double" or "fast"; got {precision!r}')
     if grams not in ("both", "source", "none"):
         raise ValueError(f'grams is "both", "source" or "none"; got {grams!r}')
-    rows = max(1024, min(8192, _BLOCK_VALUES // (pairs.source.shape[1] + pairs.target.shape[1])))
+    width = (pairs.source.shape[1] + pairs.target.shape[1]) * (4 if precision == "fast" else 8)
+    rows = max(1024, min(8192, _BLOCK_BYTES // width))
     rows = min(rows, len(pairs))
     done: list[Moments] = []
     here = RowSum(pairs.take(slice(0, rows)), rows, precision, grams)

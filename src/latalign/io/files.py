@@ -56,6 +56,17 @@ def written_beside(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
         raise
 
 
+def send_to_disk(file: IO[bytes], start: int, length: int) -> None:
+    """Let the disk begin with bytes that were written, while more are made; wait for nothing.
+
+    Otherwise all of a large file waits in memory until the end, and then we wait for the disk.
+    """
+    if hasattr(os, "posix_fadvise"):  # not on macOS or Windows
+        file.flush()
+        # Of pages that will not be needed, Linux writes out those that the disk does not have yet.
+        os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_DONTNEED)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latalign._validation import Rows
-from latalign.io.files import written_beside
+from latalign.io.files import send_to_disk, written_beside
 from latalign.io.protocol import Block, Location, Shape
+
+_SENT = 64 << 20  # bytes that are sent to the disk at a time
 
 
 @final
@@ -126,6 +128,7 @@ class RawWriter:
     def __init__(self, file: IO[bytes], shape: Shape) -> None:
         self._file = file
         self._dtype = shape.dtype.newbyteorder("<")
+        self._on_its_way = 0
         self.written = 0
 
     def append(self, block: Block) -> None:
@@ -133,3 +136,7 @@ class RawWriter:
         rows = np.ascontiguousarray(block.rows, self._dtype)
         self._file.write(rows.reshape(-1).view(np.uint8).data)
         self.written += len(rows)
+        waiting = self.written * rows[:1].nbytes - self._on_its_way
+        if waiting >= _SENT:
+            send_to_disk(self._file, self._on_its_way, waiting)
+            self._on_its_way += waiting
