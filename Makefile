@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-minimal lint bench docs clean help
+.PHONY: demo test test-minimal lint bench docs reproduction acceptance clean help
 
 help:
-	@echo "make demo | test | test-minimal | lint | bench | docs | clean"
+	@echo "make demo | test | test-minimal | lint | bench | docs | reproduction | acceptance | clean"
 
 # One environment with every extra; torch comes in the version that constraints.txt names.
 $(STAMP): pyproject.toml constraints.txt
@@ -41,6 +41,15 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# The tables of the paper by its own protocol: hours on a processor.
+reproduction: $(STAMP)
+	$(BIN)/latalign reproduce all --preset full -o docs/reproduction
+	$(BIN)/python -m latalign.experiments.page docs/reproduction docs/reproduction.md
+
+# What those tables must show, of the results in the repository.
+acceptance: $(STAMP)
+	$(BIN)/python -m latalign.experiments.acceptance docs/reproduction
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

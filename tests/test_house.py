@@ -1,6 +1,7 @@
 """The rule of the house: imports point inward, and what is optional stays so."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,40 @@ def test_nothing_optional_is_loaded(statement):
     code = f"import sys; {statement}; print(*[m for m in {OPTIONAL!r} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert set(out.split()) <= allowed
+
+
+def documented():
+    """Return the names, with their module, of the entries of the API's page, and the page."""
+    page = (Path(__file__).parents[1] / "docs" / "api" / "index.md").read_text(encoding="utf-8")
+    entries, module = set(), ""
+    for line in page.splitlines():
+        if found := re.fullmatch(r"\.\. currentmodule:: (\S+)", line):
+            module = found[1]
+        elif re.fullmatch(r"   [\w.]+", line):
+            entries.add(f"{module}.{line.strip()}")
+    return entries, page
+
+
+def test_every_public_name_is_documented():
+    entries, page = documented()
+    missing = {f"latalign.{name}" for name in latalign.__all__} - entries
+    # Modules have a section, and what is neither function nor class is told of in a sentence.
+    assert [name for name in missing if f"\n## {name}\n" not in page and f"`{name}`" not in page] == []
+    for module in (latalign.solve, latalign.metrics):
+        public = {
+            name
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", "") == module.__name__
+        }
+        named = {f"{module.__name__}.{name}" for name in public if not name.startswith("_")}
+        assert named <= entries
+
+
+def test_every_public_name_of_the_torch_room_is_documented():
+    torch_room = pytest.importorskip("latalign.torch")
+    entries, _ = documented()
+    for name in torch_room.__all__:
+        assert entries & {f"latalign.torch.{name}", f"latalign.{name}"}, name
 
 
 def test_every_public_name_is_there():

@@ -3,14 +3,17 @@
 import hashlib
 import json
 import pickle
+import re
 import struct
 import warnings
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import latalign
-from latalign import AffineMap, Evidence, read_header
+from latalign import AffineMap, Evidence, RelativeMap, StitchingMap, read_header
 from latalign.evidence import Candidate
 from latalign.io import mapfile
 from problems import pairs
@@ -130,6 +133,8 @@ def test_unsound_tensors(tmp_path, tensors, message):
     [
         ({"format": 2}, "has map format 2; this latalign .* reads format 1"),
         ({"format": None}, "has map format None"),
+        ({"format": 1.0}, "has map format 1.0"),
+        ({"format": True}, "has map format True"),
         ({"kind": "mlp"}, "map of kind 'mlp'"),
         ({"method": 3}, "its method is 3"),
         ({"dim_source": "2"}, "its dim_source is '2'"),
@@ -154,13 +159,32 @@ def test_unsound_tensors(tmp_path, tensors, message):
     ],
 )
 def test_unsound_header(tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
-        AffineMap.load(write(tmp_path / "m.safetensors", text=json.dumps(HEADER | change)))
+    path = write(tmp_path / "m.safetensors", text=json.dumps(HEADER | change))
+    for read in (AffineMap.load, read_header):
+        with pytest.raises(ValueError, match=message):
+            read(path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "nonsense"])
+def test_relative_codes_have_no_evidence(tmp_path):
+    header = HEADER | {"kind": "relative", "method": "cosine", "evidence": {"anchors": 2}}
+    tensors = {"matrix": None, "source_mean": None, "target_mean": None, "anchors": np.ones((3, 2))}
+    path = write(tmp_path / "m.safetensors", tensors, text=json.dumps(header))
+    with pytest.raises(ValueError, match=r"kind 'relative' has no evidence, its is \{'anchors': 2\}"):
+        read_header(path)
+
+
+def test_reading_the_evidence_leaves_the_header_plain_json(tmp_path):
+    evidence = Evidence(5, 2, float("inf"), 1e-16, candidates=(Candidate("rigid", float("inf"), 0.1),))
+    replace(small(), evidence=evidence).save(tmp_path / "m.safetensors")
+    header = read_header(tmp_path / "m.safetensors")
+    assert header.evidence == evidence.to_json()
+    assert header.evidence["condition"] is None
+    assert header.evidence["candidates"][0]["error"] is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "nonsense", "[" * 200_000, '{"a":' * 200_000])
 def test_header_that_is_no_object(tmp_path, text):
-    with pytest.raises(ValueError, match="no JSON"):
+    with pytest.raises(ValueError, match="is not a sound map file: its header is no JSON"):
         AffineMap.load(write(tmp_path / "m.safetensors", text=text))
 
 
@@ -218,6 +242,43 @@ def test_places_that_cannot_be_written(tmp_path):
     with pytest.raises(IsADirectoryError, match="it is a folder"):
         small().save(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["source", "target", "dataset"])
+@pytest.mark.parametrize("value", [3, b"old", ["old"]])
+@pytest.mark.parametrize(
+    "map_",
+    [small(), StitchingMap((AffineMap.of(np.eye(2)),) * 3), RelativeMap(np.eye(2))],
+    ids=lambda m: type(m).__name__,
+)
+def test_names_are_text(tmp_path, map_, name, value):
+    """Nothing is written that could not be read again."""
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(
+        TypeError, match=rf"a map file needs a {name} that is text or None; got {re.escape(repr(value))}"
+    ):
+        map_.save(path, **{name: value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_method_is_text(tmp_path):
+    with pytest.raises(TypeError, match="a map file needs a method that is text; got 3"):
+        replace(small(), method=3).save(tmp_path / "m.safetensors")
+
+
+def test_the_documents_tell_of_every_kind_tensor_and_field():
+    text = (Path(__file__).parents[1] / "docs" / "map-file.md").read_text(encoding="utf-8")
+    kinds = next(line for line in text.splitlines() if line.startswith("| `kind` |"))
+    for name, kind in mapfile.KINDS.items():
+        assert f'`"{name}"`' in kinds
+        assert all(f"`{tensor}`" in text for tensor in kind.tensors)
+    table = {
+        name
+        for line in text.splitlines()
+        if line.count("|") == 4
+        for name in re.findall("`([a-z_]+)`", line.split("|")[1])
+    }
+    assert table >= {field.name for field in fields(mapfile.MapHeader)}
 
 
 def test_the_file_is_as_readable_as_any(tmp_path):

@@ -14,7 +14,7 @@ from latalign.methods import Method, method_named
 from latalign.metrics import squared_error
 from latalign.moments import all_but_one
 from latalign.paths import Spectrum, alpha_grid, best_alpha, gcv_errors, loo_errors
-from latalign.select import Folds, baseline_error, choose, cross_validate_rows, groups_of
+from latalign.select import Folds, baseline_error, choose, cross_validate_rows, groups_of, held_out
 from problems import pairs, relative, rotation
 
 SIZES = [(120, 8, 6), (120, 6, 8), (12, 20, 9), (20, 20, 20), (26, 20, 20)]
@@ -142,6 +142,35 @@ def test_pairs_are_told_apart_by_few_bits(rng, values, dtype):
     assert len(set(zip(found, expected, strict=True))) == len(set(found)) == len(set(expected))
 
 
+def test_groups_are_numbered_as_they_come(rng):
+    X, Y = pairs(rng, 40, 4, 3)
+    often = rng.integers(0, 40, 200)
+    group = groups_of(Pairs.of(X[often], Y[often]))
+    firsts = np.unique(group, return_index=True)[1]
+    assert (np.diff(firsts) > 0).all()
+    assert (often[firsts[group]] == often).all()
+
+
+@pytest.mark.parametrize("factor", [3.0, 1e-3, 1e6])
+def test_scaled_rows_are_drawn_alike(rng, factor):
+    X, Y = pairs(rng, 60, 8, 5, noise=1.0)
+    folds, scaled = (Folds.of(Pairs.of(Z, Y), 5, np.random.default_rng(4)) for Z in (X, factor * X))
+    np.testing.assert_array_equal(scaled.number, folds.number)
+    held, its = (held_out(groups_of(Pairs.of(Z, Y)), 12, np.random.default_rng(4)) for Z in (X, factor * X))
+    np.testing.assert_array_equal(its, held)
+    assert held.sum() == 12
+    for method in ("low_rank", "ridge", "auto"):
+        plain, other = (
+            latalign.fit(X, Y, method, random_state=4),
+            latalign.fit(factor * X, Y, method, random_state=4),
+        )
+        assert other.method == plain.method
+        assert other.evidence.target_rank == plain.evidence.target_rank
+        assert relative(other(factor * X), plain(X)) < 1e-6
+    one, two = (latalign.fit_heldout(Z, Y, "affine", random_state=4) for Z in (X, factor * X))
+    assert two.heldout.mapped.r2 == pytest.approx(one.heldout.mapped.r2, rel=1e-6)
+
+
 def test_negative_zero_is_zero():
     zeros, signed = np.zeros((4, 3)), np.zeros((4, 3))
     signed[2:] *= -1
@@ -160,6 +189,39 @@ def test_folds_are_few_where_pairs_are(rng):
     assert len(Folds.of(Pairs.of(X, Y), 5, np.random.default_rng(0)).moments) == 3
     with pytest.raises(ValueError, match="at least 2 folds; got n_folds=1"):
         latalign.fit(X, Y, n_folds=1)
+
+
+@pytest.mark.parametrize("n_folds", [1, -3, 2.5, 5.0, "five", True, None])
+def test_a_number_of_folds_is_a_whole_number(rng, n_folds):
+    X, Y = pairs(rng, 30, 4, 4)
+    for call in (
+        lambda: latalign.fit(X, Y, n_folds=n_folds),
+        lambda: latalign.AutoAligner(n_folds=n_folds).fit(X, Y),
+        lambda: latalign.compare(X, Y, n_folds=n_folds),
+    ):
+        with pytest.raises(ValueError, match=rf"whole number of at least 2 folds; got n_folds={n_folds!r}"):
+            call()
+    assert latalign.fit(X, Y, n_folds=np.int64(3)).evidence.candidates
+
+
+@pytest.mark.parametrize(("random_state", "error"), [("a", TypeError), (1.5, TypeError), (-1, ValueError)])
+def test_a_random_state_is_a_seed_or_a_generator(rng, random_state, error):
+    X, Y = pairs(rng, 30, 4, 4)
+    for name, call in {
+        "fit": lambda: latalign.fit(X, Y, random_state=random_state),
+        "evaluate": lambda: latalign.evaluate(
+            latalign.AffineMap.of(np.eye(4)), X, Y, random_state=random_state
+        ),
+        "compare": lambda: latalign.compare(X, Y, random_state=random_state),
+        "random_anchors": lambda: latalign.random_anchors(9, 3, random_state=random_state),
+        "farthest_point_anchors": lambda: latalign.farthest_point_anchors(X, 3, random_state=random_state),
+        "kmeans_anchors": lambda: latalign.kmeans_anchors(X, 3, random_state=random_state),
+    }.items():
+        words = (
+            f"^{name} needs a random_state that is a whole number of zero or more, a Generator or None; got "
+        )
+        with pytest.raises(error, match=words):
+            call()
 
 
 @pytest.mark.parametrize("scoring", ["cosine", "recall@1"])

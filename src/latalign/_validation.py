@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, final
 
 import numpy as np
@@ -106,6 +107,29 @@ def as_weights(sample_weight: ArrayLike | None, count: int) -> Array | None:
     if not (weights > 0).any():
         raise ValueError("sample_weight needs at least one weight above zero; all are zero")
     return weights
+
+
+def as_generator(random_state: int | np.random.Generator | None, caller: str) -> np.random.Generator:
+    """Return the generator that `random_state` is, or one that it seeds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither a seed nor a Generator.
+    """
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{caller} needs a random_state that is a whole number of zero or more, a Generator or None; "
+            f"got {random_state!r}"
+        ) from error
+
+
+def require_folds(n_folds: object, caller: str) -> None:
+    """Raise a ValueError where `n_folds` is no number of folds to cross-validate with."""
+    if isinstance(n_folds, bool) or not isinstance(n_folds, Integral) or n_folds < 2:
+        raise ValueError(f"{caller} needs a whole number of at least 2 folds; got n_folds={n_folds!r}")
 
 
 @final

@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latalign._validation import Array, Rows, as_rows, require_finite
+from latalign._validation import Array, Rows, as_generator, as_rows, require_finite
 
 Index = NDArray[np.intp]
 Labels = NDArray[Any]
@@ -89,7 +89,7 @@ def random_anchors(
     """
     if not 1 <= n_anchors <= count:
         raise ValueError(f"random_anchors needs 1 ≤ n_anchors ≤ {count} rows; got {n_anchors}")
-    drawn = np.random.default_rng(random_state).choice(count, n_anchors, replace=False)
+    drawn = as_generator(random_state, "random_anchors").choice(count, n_anchors, replace=False)
     return np.sort(drawn).astype(np.intp)
 
 
@@ -137,7 +137,7 @@ def farthest_point_anchors(
     array([0, 2, 3])
     """
     rows = _as_candidates(X, n_anchors, "farthest_point_anchors")
-    latest = int(np.random.default_rng(random_state).integers(len(rows)))
+    latest = int(as_generator(random_state, "farthest_point_anchors").integers(len(rows)))
     nearest = np.full(len(rows), np.inf)  # squared distances
     chosen = [latest]
     while len(chosen) < n_anchors:
@@ -190,7 +190,7 @@ def kmeans_anchors(
     from sklearn.cluster import KMeans  # pyright: ignore[reportMissingTypeStubs]
     from sklearn.exceptions import ConvergenceWarning  # pyright: ignore[reportMissingTypeStubs]
 
-    seed = int(np.random.default_rng(random_state).integers(2**31))
+    seed = int(as_generator(random_state, "kmeans_anchors").integers(2**31))
     with warnings.catch_warnings():
         # It warns where there are fewer different rows than clusters, which is an error here.
         warnings.simplefilter("ignore", ConvergenceWarning)

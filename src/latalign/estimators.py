@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, final
 
 from latalign._aligner import BaseAligner
-from latalign._validation import Pairs
+from latalign._validation import Pairs, require_folds
 from latalign.fitting import fit, needs_folds
 from latalign.maps import AffineMap
 from latalign.moments import Grams, Precision
@@ -160,8 +160,7 @@ class _Selecting(BaseAligner):
         return needs_folds(self._method, self._given())
 
     def _n_folds(self) -> int:
-        if self.n_folds < 2:
-            raise ValueError(f"{type(self).__name__} needs n_folds of at least 2; got {self.n_folds}")
+        require_folds(self.n_folds, type(self).__name__)
         return self.n_folds if self._open() else 1
 
 

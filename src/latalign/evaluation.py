@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latalign._validation import Pairs, Rows
+from latalign._validation import Pairs, Rows, as_generator
 from latalign.anchors import random_anchors
 from latalign.evidence import Candidate, plain
 from latalign.maps import AffineMap, Map
@@ -224,7 +224,8 @@ def evaluate(
             f"dimensions, Y has {pairs.target.shape[1]}"
         )
     count = len(pairs)
-    queries = random_anchors(count, min(max_queries, count), random_state=random_state)
+    rng = as_generator(random_state, "evaluate")
+    queries = random_anchors(count, min(max_queries, count), random_state=rng)
     # `ranks` wants the rows of the queries first.
     rest = np.ones(count, dtype=bool)
     rest[queries] = False
@@ -308,7 +309,7 @@ def compare(
     if k < 1 or max_rows < 2:
         raise ValueError(f"compare needs k ≥ 1 and max_rows ≥ 2; got k={k}, max_rows={max_rows}")
     pairs = _checked_pairs(X, Y, "compare")
-    rng = np.random.default_rng(random_state)
+    rng = as_generator(random_state, "compare")
     folds = Folds.of(pairs, n_folds, rng, grams="both").moments
     total = sum(folds[1:], folds[0])
     for side, moments in (("source X", total), ("target Y", total.swapped())):

@@ -183,7 +183,7 @@ def _checked(record: object, kind: type, name: str) -> dict[str, Any]:
     known = {field.name for field in fields(kind)}
     if not isinstance(record, dict):
         raise ValueError(f"{name} is not a JSON object")
-    values = cast("dict[str, Any]", record)
+    values = dict(cast("dict[str, Any]", record))
     if unknown := set(values) - known:
         raise ValueError(f"{name} has unknown fields: {', '.join(sorted(unknown))}")
     for key, value in values.items():

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latalign._validation import Pairs
+from latalign._validation import Pairs, as_generator
 from latalign.evidence import Candidate, IllConditionedWarning
 from latalign.maps import AffineMap
 from latalign.methods import method_named
@@ -82,7 +82,7 @@ def fit(
     Raises
     ------
     TypeError
-        If the arrays do not hold real numbers.
+        If the arrays do not hold real numbers, or `random_state` is neither a number nor a Generator.
     ValueError
         If shapes do not fit, values are not finite, there are fewer than two pairs, a side is constant,
         or a parameter does not belong to the method.
@@ -112,7 +112,7 @@ def fit(
     pairs = Pairs.of(X, Y, sample_weight, caller="fit")
     given = _given(alpha=alpha, rank=rank, reflection=reflection)
     check_call(method, given, scoring)
-    folds = _folds_of(pairs, method, given, n_folds, precision, np.random.default_rng(random_state))
+    folds = _folds_of(pairs, method, given, n_folds, precision, as_generator(random_state, "fit"))
     if method == "auto" and scoring != "mse" and isinstance(folds, Folds):
         fitted = _choose_by_rows(folds, scoring)
     elif isinstance(folds, Folds):

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from latalign._validation import Pairs
+from latalign._validation import Pairs, as_generator
 from latalign.evaluation import Evaluation, evaluate
 from latalign.evidence import IllConditionedWarning
 from latalign.fitting import fit
 from latalign.maps import AffineMap
-from latalign.select import groups_of
+from latalign.select import groups_of, held_out
 
 # Below this many held-out rows the figures are too rough to tell one map from another.
 _FEW_ROWS = 10
@@ -102,7 +102,8 @@ def _on_heldout(
     pairs: Pairs, method: str, holdout: float, random_state: int, options: dict[str, Any]
 ) -> Evaluation | None:
     """Fit on some of the pairs and evaluate on the others; None, with a warning, where that cannot be."""
-    held = _drawn(groups_of(pairs), round(holdout * len(pairs)), random_state)
+    rng = as_generator(random_state, "fit_heldout")
+    held = held_out(groups_of(pairs), round(holdout * len(pairs)), rng)
     train, unseen = pairs.take(np.flatnonzero(~held)), pairs.take(np.flatnonzero(held))
     if min(len(train), len(unseen)) < 2:
         warnings.warn(
@@ -122,11 +123,3 @@ def _on_heldout(
     except ValueError as error:
         warnings.warn(f"no held-out error: {error}", stacklevel=3)
         return None
-
-
-def _drawn(group: NDArray[np.intp], count: int, random_state: int) -> NDArray[np.bool_]:
-    """Draw whole groups of rows at random, of `count` rows together or of as many as fit below that."""
-    sizes = np.bincount(group)
-    order = np.random.default_rng(random_state).permutation(len(sizes))
-    order = order[sizes[order] <= count]
-    return np.isin(group, order[np.cumsum(sizes[order]) <= count])

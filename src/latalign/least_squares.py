@@ -230,8 +230,11 @@ def _solve_preconditioned(
         null = solve_upper(factor, vectors[:, rank:])
         coefficients = _minimum_norm(coefficients, null / np.linalg.norm(null, axis=0), scale)
     preconditioned = values[0] / values[rank - 1] if rank else 1.0
-    condition = float(np.sqrt(preconditioned) * np.linalg.cond(factor))
-    bound = EPS * len(kept) * max(preconditioned, condition)
+    removed = float(np.linalg.cond(factor))
+    condition = float(np.sqrt(preconditioned) * removed)
+    # The rounding of the rows' products, or that of the second Gram carried back through the factor:
+    # the shift leaves it ill-conditioned from a condition of about 1e9 on.
+    bound = EPS * max(len(kept) * condition, preconditioned * removed)
     return _spread(Solution(coefficients, rank, condition, float(bound)), alive)
 
 

@@ -290,6 +290,8 @@ class AffineMap:
 
         Raises
         ------
+        TypeError
+            If a name is no text.
         OSError
             If the file cannot be written; nothing is left behind.
         """

@@ -147,7 +147,7 @@ def apply_file(
 
     Parameters
     ----------
-    map_ : AffineMap or StitchingMap
+    map_ : AffineMap, StitchingMap or RelativeMap
     input, output : path
         `.npy`, `.safetensors` or `.parquet`, each by its suffix. From Parquet to Parquet the other
         columns go along and the column keeps its type. The rows keep their dtype (integers become

@@ -182,6 +182,8 @@ class RelativeMap:
 
         Raises
         ------
+        TypeError
+            If a name is no text.
         OSError
             If the file cannot be written; nothing is left behind.
         """

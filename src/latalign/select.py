@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latalign._linalg import EPS
-from latalign._validation import Array, Pairs, Rows
+from latalign._validation import Array, Pairs, Rows, require_folds
 from latalign.evidence import Candidate
 from latalign.methods import METHODS, Grid, Method
 from latalign.metrics import mean_cosine_score, recall_score
@@ -69,8 +69,7 @@ class Folds:
         grams: Grams = "source",
     ) -> Folds:
         """Cut the pairs into `n_folds` folds, or into as many as there are different pairs if fewer."""
-        if n_folds < 2:
-            raise ValueError(f"cross-validation needs at least 2 folds; got n_folds={n_folds}")
+        require_folds(n_folds, "cross-validation")
         if len(pairs) < 2:
             raise ValueError(f"cross-validation needs at least 2 pairs; got {len(pairs)}")
         group = groups_of(pairs)
@@ -199,9 +198,32 @@ def groups_of(pairs: Pairs) -> NDArray[np.intp]:
     """Return for every pair the number, from 0, of the group of equal pairs that it is in.
 
     What is drawn at random to be held out is drawn by group: a pair says nothing of how its own
-    duplicate is predicted.
+    duplicate is predicted. Groups are numbered as they come, so that the same draw falls on the same
+    rows whatever their values are: scaled, say.
     """
-    return np.unique(_keys(pairs), return_inverse=True)[1]
+    _, first, group = np.unique(_keys(pairs), return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group]
+
+
+def held_out(group: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw whole groups at random, of `count` pairs together or of as many as fit below that.
+
+    Parameters
+    ----------
+    group : (n,) array of int
+        As `groups_of` returns it.
+    count : int
+    rng : Generator
+
+    Returns
+    -------
+    (n,) array of bool
+        Which pairs are held out.
+    """
+    sizes = np.bincount(group)
+    order = rng.permutation(len(sizes))
+    order = order[sizes[order] <= count]
+    return np.isin(group, order[np.cumsum(sizes[order]) <= count])
 
 
 def _keys(pairs: Pairs) -> NDArray[np.uint64]:

@@ -164,6 +164,8 @@ class StitchingMap:
 
         Raises
         ------
+        TypeError
+            If a name is no text.
         OSError
             If the file cannot be written; nothing is left behind.
         """

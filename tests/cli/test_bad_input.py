@@ -159,8 +159,14 @@ class TestWrongCalls:
             ("fit x.safetensors y.npy -o x.safetensors", "is the input"),
             ("fit x.npy y.safetensors -o ./y.safetensors", "is the input"),
             ("fit x.npy y.npy -o new.safetensors --method best", "'best' is not one of 'auto'"),
-            ("fit x.npy y.npy -o new.safetensors --method rigid --alpha 1", "it got alpha"),
-            ("fit x.npy y.npy -o new.safetensors --alpha 1", "Name the method"),
+            (
+                "fit x.npy y.npy -o new.safetensors --method rigid --alpha 1",
+                "--alpha goes with --method ridge or low_rank; got --method rigid",
+            ),
+            (
+                "fit x.npy y.npy -o new.safetensors --rank 1",
+                "--rank goes with --method low_rank; got --method auto",
+            ),
             ("fit x.npy y.npy -o new.safetensors --method ridge --alpha -1", "not in the range"),
             ("fit x.npy y.npy -o new.safetensors --method ridge --alpha nan", "not a finite number"),
             ("fit x.npy y.npy -o new.safetensors --method ridge --alpha inf", "not a finite number"),

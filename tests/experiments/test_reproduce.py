@@ -1,18 +1,21 @@
 """The tables of the paper: what is trained once, what is measured, what is written, and what failures cost."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("pooch")
 pytest.importorskip("matplotlib")
 
-from latalign.experiments import acceptance, lab, tables  # noqa: E402
+from latalign.experiments import acceptance, lab, page, tables, work  # noqa: E402
 from latalign.experiments import reproduce as module  # noqa: E402
 from latalign.experiments.cache import Cache, CacheWarning  # noqa: E402
-from latalign.experiments.data import Dataset, Split  # noqa: E402
+from latalign.experiments.data import FASHION_MNIST, Dataset, Split  # noqa: E402
+from latalign.experiments.findings import FINDINGS, Finding  # noqa: E402
 from latalign.experiments.lab import Lab  # noqa: E402
 from latalign.experiments.measures import (  # noqa: E402
     Icp,
@@ -50,10 +53,14 @@ def tiny(monkeypatch):
     monkeypatch.setattr(lab, "load", lambda archive: made())
     monkeypatch.setattr(lab, "mnist", lambda: made("sigmoid", "tiny digits"))
     monkeypatch.setattr(lab, "_EPOCH", 400)
-    for kept in (lab.dataset, lab.fingerprint):
-        kept.cache_clear()
+    forget()
     yield
-    for kept in (lab.dataset, lab.fingerprint):
+    forget()
+
+
+def forget():
+    """Forget what is kept in memory, as another process would."""
+    for kept in (lab.dataset, lab.fingerprint, work._lab):
         kept.cache_clear()
 
 
@@ -215,6 +222,7 @@ def test_a_table_is_written_three_ways(tmp_path, small, capsys):
 
 def test_what_was_done_is_not_done_again(tmp_path, small, monkeypatch):
     (table,) = run(tmp_path)
+    forget()
     done = counted(monkeypatch)
     monkeypatch.setattr(Mapped, "__call__", lambda self, lab: pytest.fail("measured again"))
     (again,) = run(tmp_path)
@@ -236,6 +244,7 @@ def test_an_interrupted_run_goes_on(tmp_path, small, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     assert len(calls) == 3
+    forget()
     run(tmp_path)
     assert len(calls) == 3 + 2  # of four networks two were there
 
@@ -300,9 +309,10 @@ def test_plans_have_the_papers_numbers(name, preset):
     }
 
 
-def test_quick_shares_its_networks_with_full():
+def test_quick_is_part_of_full_but_for_its_epochs():
     quick, full = (needed([TABLES["table5"](PRESETS[name])]) for name in ("quick", "full"))
-    assert set(quick[0]) <= set(full[0])
+    epochs = PRESETS["full"].epochs
+    assert {replace(spec, epochs=epochs) for spec in quick[0]} <= set(full[0])
 
 
 def fake_table(name, cells, preset):
@@ -369,3 +379,121 @@ def test_a_foreign_file_is_no_table(tmp_path):
 
 def test_every_table_has_its_file():
     assert all(getattr(tables, name).plan is TABLES[name] for name in TABLES)
+
+
+def test_findings_count_settings():
+    table = fake_table(
+        "table1",
+        [
+            ({"latent": latent}, column, [error])
+            for latent, errors in ((2, (0.6, 0.5)), (10, (0.5, 0.55)))
+            for column, error in zip(("rigid", "linear"), errors, strict=True)
+        ],
+        SMALL,
+    )
+    first, *rest = FINDINGS["table1"](table)
+    assert (first.holds, first.of) == (1, 2)
+    assert "Not with latent 10" in first.figures
+    assert "In part" in str(first)
+    assert all(finding.of == 0 for finding in rest)  # nothing was stitched
+
+
+def test_the_page_is_written_from_the_tables(tmp_path, capsys):
+    made_up = good_tables()
+    for name in FINDINGS:
+        table = made_up.get(name) or fake_table(name, [({"latent": 2}, "linear", [0.5])], SMALL)
+        table.save(tmp_path / f"{name}.json")
+    assert page.main([str(tmp_path), str(tmp_path / "page.md")]) == 0
+    text = (tmp_path / "page.md").read_text()
+    for name in FINDINGS:
+        assert f"(reproduction/{name}.png)" in text
+    assert "conv → mlp: no map | 1 | at least 0.9 | holds" in text
+    (tmp_path / "table2.json").unlink()
+    assert page.main([str(tmp_path), str(tmp_path / "other.md")]) == 1
+    assert "table2.json" in capsys.readouterr().err
+    assert not (tmp_path / "other.md").exists()
+
+
+def test_a_damaged_entry_is_told_of_by_the_run(tmp_path, small):
+    (table,) = run(tmp_path)
+    for entry in (tmp_path / "cache").iterdir():
+        entry.write_bytes(b"")
+    forget()
+    with pytest.warns(CacheWarning, match="made anew"):
+        (again,) = run(tmp_path)
+    assert [one.errors for one in again.results] == [one.errors for one in table.results]
+    assert all(entry.stat().st_size for entry in (tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_no_two_measures_or_networks_have_one_entry(preset):
+    plans = [plan(preset) for plan in TABLES.values()]
+    measures = {measure for plan in plans for cell in plan.cells for measure in cell.measures}
+    every = {*measures, *(spec for stage in needed(plans) for spec in stage)}
+    assert len({key(one, "the same images") for one in every}) == len(every)
+
+
+def test_an_error_that_is_not_finite_is_a_failure_that_names_its_cell(tmp_path, small, monkeypatch):
+    monkeypatch.setattr(Mapped, "__call__", lambda self, lab: float("inf"))
+    (table,) = run(tmp_path)
+    linear = table.cell("linear", latent=3)
+    assert not linear.errors
+    assert len(linear.failures) == SMALL.seeds * SMALL.draws
+    text = (tmp_path / "out" / "table1.md").read_text()
+    assert "- linear (latent 3): the error of the decoded images became inf" in text
+    assert Table.load(tmp_path / "out" / "table1.json").cell("linear", latent=3) == linear
+
+
+def test_what_was_not_measured_is_not_reproduced():
+    assert "Not measured" in str(Finding("It works.", 0, 0, ""))
+    assert "Not reproduced" in str(Finding("It works.", 0, 1, ""))
+
+
+def test_the_cuts_tell_of_a_single_seed(tmp_path, small):
+    (two,) = run(tmp_path)
+    (one,) = run(tmp_path, seeds=1)
+    assert (one.preset.seeds, two.preset.seeds) == (1, 2)
+    assert "one seed" in one.preset.cuts
+    assert "one seed" not in two.preset.cuts
+
+
+def test_a_cache_that_cannot_be_is_refused_before_anything_is_trained(tmp_path, small, monkeypatch):
+    (tmp_path / "cache").write_text("a file")
+    done = counted(monkeypatch)
+    with pytest.raises(FileExistsError, match="cache"):
+        run(tmp_path)
+    assert not done
+
+
+def test_several_processes_train_measure_and_tell(tmp_path, monkeypatch):
+    # Processes of their own do not see what is patched here: they read files.
+    whole = made()
+    parts = ((whole.train.images, whole.train.labels), (whole.test.images, whole.test.labels))
+    arrays = [array for part in parts for array in part]
+    for (name, _), values in zip(FASHION_MNIST.files, arrays, strict=True):
+        shape = np.array(values.shape, ">u4").tobytes()
+        (tmp_path / name.removesuffix(".gz")).write_bytes(
+            bytes([0, 0, 8, values.ndim]) + shape + values.tobytes()
+        )
+    monkeypatch.setenv("LATALIGN_DATA", str(tmp_path))
+    get_reusable_executor().shutdown(wait=True)  # one that was started before knows nothing of the variable
+    try:
+        two = work.Place(str(tmp_path / "cache"), "cpu", jobs=2)
+        told = []
+        ended = dict(work.trained([CONV, MLP], two, lambda *event: told.append(event)))
+        assert set(ended) == {CONV, MLP}
+        assert not any(outcome.failure for outcome in ended.values())
+        assert {what for what, *_ in told} == {str(CONV), str(MLP)}
+        assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
+        groups = [[Own(CONV)], [Own(MLP)], [Mapped(CONV, MLP, Anchors(50), "linear")]]
+        found = dict(work.measured(groups, two, lambda *event: None))
+        assert all(outcome.error and outcome.error > 0 for outcome in found.values())
+        for entry in (tmp_path / "cache").glob("*.json"):
+            entry.write_text("{")
+        with pytest.warns(CacheWarning, match="made anew"):
+            again = dict(work.measured(groups, two, lambda *event: None))
+        assert {one: outcome.error for one, outcome in again.items()} == {
+            one: outcome.error for one, outcome in found.items()
+        }
+    finally:
+        get_reusable_executor().shutdown(wait=True)

@@ -255,8 +255,20 @@ def test_ill_conditioned_double_rows_are_escalated(rng, condition, tolerance):
     error = relative(found.matrix, truth)
     assert error < tolerance
     assert found.evidence.rank == 20
-    assert error < 1e4 * found.evidence.error_bound  # the bound is of the right order, with data error
     assert relative(found(X), X @ truth) < 1e-9
+
+
+@pytest.mark.parametrize("condition", [1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11])
+@pytest.mark.parametrize("d", [5, 20])
+def test_the_bound_on_ill_conditioned_double_rows_holds(condition, d):
+    """And says something: of a dozen seeds the worst comes within a thousandth of it."""
+    shares = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X, truth = ill_conditioned(rng, 500, d, condition), rng.normal(size=(d, 6))
+        found = fit(X, X @ truth, "affine")
+        shares.append(relative(found.matrix, truth) / found.evidence.error_bound)
+    assert 1e-3 < max(shares) < 1
 
 
 def test_ill_conditioning_is_told(rng):

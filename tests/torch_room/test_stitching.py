@@ -244,6 +244,21 @@ class TestErrors:
         with pytest.raises(TypeError, match=r"fit_stitching: the source X needs an array of real numbers"):
             fit_stitching(X * 1j, Y)
 
+    @pytest.mark.parametrize("side", ["source X", "target Y"])
+    @pytest.mark.parametrize("scale", [1e156, 1e300, 1e307])
+    def test_values_whose_squares_overflow(self, rng, side, scale):
+        X, Y = bent(rng, 50)
+        X, Y = (X * scale, Y) if side == "source X" else (X, Y * scale)
+        with pytest.raises(
+            ValueError, match=f"the values of the {side} are finite, but their squares overflow"
+        ):
+            fit_stitching(X, Y)
+
+    @pytest.mark.parametrize("random_state", ["a", 1.5])
+    def test_a_random_state_that_is_none(self, rng, random_state):
+        with pytest.raises(TypeError, match="fit_stitching needs a random_state that is a whole number"):
+            fit_stitching(*bent(rng, 10), random_state=random_state)
+
     @pytest.mark.parametrize("lr", [1e12, 1e21, 1e36])
     def test_a_loss_that_is_none(self, rng, lr):
         with pytest.raises(

@@ -14,7 +14,6 @@ import click
 from latalign._version import __version__
 from latalign.cli.parameters import MapFile, MapOutput, OrAuto, RowsFile, RowsOutput
 from latalign.cli.program import EXIT_STATUSES, Program, debug_option
-from latalign.fitting import check_call
 from latalign.io.protocol import Location
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
@@ -156,7 +155,7 @@ def fit(
     from latalign.heldout import fit_heldout
 
     given = {name: value for name, value in (("alpha", alpha), ("rank", rank)) if value is not None}
-    _call_is_right(check_call, method, given, scoring)
+    _require_parameters(method, given)
     _call_is_right(refuse_same_file, output, [source.path, target.path])
     with show.working("fitting"):
         X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
@@ -330,6 +329,16 @@ def _map_json(map_: AffineMap) -> dict[str, Any]:
         "dim_target": map_.dim_target,
         "evidence": None if map_.evidence is None else map_.evidence.to_json(),
     }
+
+
+def _require_parameters(method: str, given: Mapping[str, Any]) -> None:
+    """Refuse an option that belongs to another method."""
+    for name in given:
+        takers = [row.name for row in METHODS.values() if name in row.parameters]
+        if method not in takers:
+            raise click.UsageError(
+                f"--{name} goes with --method {' or '.join(takers)}; got --method {method}"
+            )
 
 
 def _call_is_right(check: Callable[..., None], *arguments: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from os import PathLike
@@ -32,11 +33,18 @@ class Cache:
     Parameters
     ----------
     folder : path, optional
-        Made when the first entry is written. The user's cache folder unless given.
+        Made by `made`, or when the first entry is written. The user's cache folder unless given.
     """
 
     def __init__(self, folder: str | PathLike[str] | None = None) -> None:
         self.folder = Path(pooch.os_cache("latalign") / "reproduce" if folder is None else folder)
+
+    def made(self) -> Cache:
+        """Make the folder, before anything takes time, and return the cache."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"cannot write into the cache {self.folder}: it belongs to another")
+        return self
 
     def arrays(self, key: str) -> tuple[Arrays, dict[str, Any]] | None:
         """Return the arrays of an entry and its record; None where there is none that is sound."""
@@ -67,7 +75,9 @@ class Cache:
             return None
         try:
             found = json.loads(path.read_text())
-            if not isinstance(found, dict) or not isinstance(found.get("error"), float):
+            if not isinstance(found, dict) or not all(
+                isinstance(found.get(name), float) for name in ("error", "seconds")
+            ):
                 raise ValueError("it is not a record of a measured error")
             return found
         except (OSError, ValueError) as error:

@@ -32,7 +32,7 @@ def seconds(plans: Sequence[Plan], lab: Lab, jobs: int) -> float:
 
 
 def _missing(plans: Iterable[Plan], lab: Lab) -> list[Measure]:
-    measures = (one for plan in plans for cell in plan.cells for one in cell.measures)
+    measures = dict.fromkeys(one for plan in plans for cell in plan.cells for one in cell.measures)
     return [one for one in measures if lab.cache.value(key(one, fingerprint(one.data))) is None]
 
 
@@ -74,7 +74,7 @@ def _measuring(measures: Sequence[Measure], lab: Lab) -> float:
     )
     for (latent, k, every, epochs), count in widths.items():
         steps = _STITCHING_STEPS_ALL if every else (epochs or _STITCHING_STEPS)
-        total += count * steps * _stitching_step(latent, k)
+        total += count * steps * _stitching_step(latent, k, lab.device)
     return total
 
 
@@ -87,7 +87,7 @@ def _decoding(spec: Trainable, lab: Lab) -> float:
     return (time.perf_counter() - began) * len(dataset(network_of(spec).data).test) / len(codes)
 
 
-def _stitching_step(latent: int, k: int) -> float:
+def _stitching_step(latent: int, k: int, device: str) -> float:
     X = torch.randn(_BATCH * _STEPS, latent, generator=torch.Generator().manual_seed(0)).numpy()
-    found = fit_stitching(X, X, k=k, max_epochs=2, holdout=0)
+    found = fit_stitching(X, X, k=k, max_epochs=2, holdout=0, device=device)
     return found.evidence.seconds / (2 * _STEPS) if found.evidence is not None else 0.0

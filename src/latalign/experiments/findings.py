@@ -36,6 +36,8 @@ class Finding:
     figures: str
 
     def __str__(self) -> str:
+        if not self.of:
+            return f"**Not measured**: {self.claim}"
         verdict = "Reproduced" if self.holds == self.of else "Not reproduced" if not self.holds else "In part"
         return f"**{verdict}** ({self.holds} of {self.of} settings): {self.claim} {self.figures}"
 

@@ -147,6 +147,13 @@ class Stitched(_Between):
     def codes(self, lab: Lab) -> NDArray[Any]:
         """Return the mapped codes."""
         X, Y = _pairs(self.source, self.target, self.anchors, lab)
+        what = f"{self.source} → {self.target.architecture}, stitching, k = {self.k}, {self.anchors}"
+
+        def told(done: int, total: int) -> None:
+            # Of few pairs there are thousands of epochs, each of a step or two.
+            if done < total and done % max(1, total // 100) == 0:
+                lab.progress(what, done, total)
+
         found = fit_stitching(
             X,
             Y,
@@ -155,7 +162,9 @@ class Stitched(_Between):
             holdout=0.1 if self.epochs is None else 0,
             random_state=self.source.seed,
             device=lab.device,
+            progress=told,
         )
+        lab.progress(what, 1, 1)  # it may have stopped early
         return found(lab.codes(self.source, "test"))
 
 

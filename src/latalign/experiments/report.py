@@ -27,9 +27,14 @@ def body(table: Table, *, level: int) -> Iterator[str]:
         if name:
             yield from ("#" * level + f" {name}", "")
         yield from (*_grid(results), "")
-    failures = dict.fromkeys(failure for result in table.results for failure in result.failures)
+    failures: dict[str, list[str]] = {}
+    for result in table.results:
+        where = f"{result.column} ({', '.join(f'{name} {value}' for name, value in result.row.items())})"
+        for failure in dict.fromkeys(result.failures):
+            failures.setdefault(failure, []).append(where)
     if failures:
-        yield from ("Failed, and left out of the means:", "", *(f"- {failure}" for failure in failures), "")
+        items = (f"- {'; '.join(cells)}: {failure}" for failure, cells in failures.items())
+        yield from ("Failed, and left out of the means:", "", *items, "")
 
 
 def notes(table: Table) -> Iterator[str]:
@@ -38,7 +43,8 @@ def notes(table: Table) -> Iterator[str]:
     yield (
         f"- preset {table.preset.name}: {table.preset.seeds} seed{'s' * (table.preset.seeds > 1)}, "
         f"{table.preset.draws} draw{'s' * (table.preset.draws > 1)} of the anchors each, "
-        f"{table.preset.epochs} epochs; trained on {table.device}"
+        f"{table.preset.epochs} epochs of 60,000 images (a smaller set is gone through more often); "
+        f"trained on {table.device}"
     )
     if table.preset.cuts:
         yield f"- cut: {table.preset.cuts}"

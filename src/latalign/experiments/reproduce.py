@@ -94,7 +94,7 @@ def reproduce(
     out = made_folder(folder)
     console = Console(soft_wrap=True) if console is None else console
     plans = [TABLES[name](size) for name in wanted]
-    lab = Lab(Cache(place.cache), place.device)
+    lab = Lab(Cache(place.cache).made(), place.device)
     console.print(f"preset {size.name}{f'; cut: {size.cuts}' if size.cuts else ''}", markup=False)
     minutes = estimated(plans, lab, place.jobs) / 60
     console.print(
@@ -199,11 +199,14 @@ def _tables(names: Iterable[str]) -> list[str]:
 def _preset(name: str, seeds: int | None) -> Preset:
     if name not in PRESETS:
         raise ValueError(f"preset is {' or '.join(map(repr, PRESETS))}; got {name!r}")
-    if seeds is None:
-        return PRESETS[name]
-    if seeds < 1:
+    if seeds is not None and seeds < 1:
         raise ValueError(f"reproduce needs 1 seed or more; got {seeds}")
-    return replace(PRESETS[name], seeds=seeds)
+    size = PRESETS[name] if seeds is None else replace(PRESETS[name], seeds=seeds)
+    if size.seeds > 1:
+        return size
+    return replace(
+        size, cuts="; ".join(filter(None, ("one seed, so nothing of how seeds differ", size.cuts)))
+    )
 
 
 def _place(device: str, jobs: int | None, cache: Cache) -> Place:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, final
 
 from latalign.relative import Similarity
@@ -115,8 +115,17 @@ def required(spec: Trainable) -> tuple[Network, ...]:
 
 
 def record(spec: object) -> dict[str, Any]:
-    """Return a specification as plain JSON values, its kind included."""
-    return {"kind": type(spec).__name__, **asdict(spec)}  # type: ignore[call-overload]
+    """Return a specification as plain JSON values, its kind included.
+
+    The kind of a part is included where another kind has the same fields, so that measures of a relative
+    decoder and of a network trained end to end are two entries of the cache.
+    """
+    values: dict[str, Any] = asdict(spec)  # type: ignore[call-overload]
+    for field in fields(spec):  # type: ignore[arg-type]
+        part = getattr(spec, field.name)
+        if isinstance(part, RelativeDecoder | EndToEnd):
+            values[field.name] = record(part)
+    return {"kind": type(spec).__name__, **values}
 
 
 def key(spec: object, data: str) -> str:

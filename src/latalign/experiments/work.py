@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any, cast, final
 from joblib import Parallel, delayed
 
 from latalign.evidence import IllConditionedWarning
-from latalign.experiments.cache import Cache
+from latalign.experiments.cache import Cache, CacheWarning
 from latalign.experiments.lab import Lab, Listen, fingerprint
 from latalign.experiments.measures import Measure
 from latalign.experiments.specs import Trainable, key, record
@@ -82,17 +83,25 @@ def _done(
     jobs = min(place.jobs, max(1, len(work)))
     with _heard(listen, apart=jobs > 1) as told:
         calls = (delayed(_numbered)(function, index, one, place, told) for index, one in enumerate(work))
-        yield from cast("Iterator[tuple[int, Any]]", Parallel(jobs, return_as="generator_unordered")(calls))
+        ended = Parallel(jobs, return_as="generator_unordered")(calls)
+        for index, result, said in cast("Iterator[tuple[int, Any, list[str]]]", ended):
+            for text in said:
+                warnings.warn(text, CacheWarning, stacklevel=3)
+            yield index, result
 
 
 def _numbered(
     function: Callable[..., Any], index: int, work: Any, place: Place, told: Any
-) -> tuple[int, Any]:
+) -> tuple[int, Any, list[str]]:
+    """Do one piece of work. What the cache warns of is handed back: warnings of a process are not seen."""
     if not callable(told):  # in a process of its own: an interruption is for the parent to deal with
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     lab = _lab(place.cache, place.device)
     lab.progress = told if callable(told) else lambda *event: told.put(event)
-    return index, function(lab, work)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CacheWarning)
+        result = function(lab, work)
+    return index, result, [str(one.message) for one in caught if issubclass(one.category, CacheWarning)]
 
 
 @lru_cache(maxsize=1)
@@ -128,6 +137,8 @@ def _outcome(lab: Lab, measure: Measure) -> Outcome:
     except ValueError as failure:
         return Outcome(None, time.perf_counter() - began, str(failure))
     seconds = time.perf_counter() - began
+    if not math.isfinite(error):
+        return Outcome(None, seconds, f"the error of the decoded images became {error}")
     lab.cache.store_value(name, {"error": error, "seconds": seconds, **record(measure)})
     return Outcome(error, seconds)
 

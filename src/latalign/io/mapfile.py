@@ -8,7 +8,7 @@ JSON object, keys sorted: ``format``, ``kind``, ``method``, ``dim_source``, ``di
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
@@ -21,10 +21,18 @@ from safetensors.numpy import save
 
 from latalign._validation import Array
 from latalign._version import __version__
+from latalign.evidence import Evidence, StitchingEvidence
 from latalign.io.files import written_beside
 
 FORMAT = 1
 _KEY = "latalign"
+_TEXTS: Mapping[str, tuple[type, ...]] = {
+    "method": (str,),
+    "latalign_version": (str,),
+    "source": (str, type(None)),
+    "target": (str, type(None)),
+    "dataset": (str, type(None)),
+}
 
 
 @final
@@ -39,10 +47,13 @@ class Kind:
     tensors : dict of str to tuple of str
         Each tensor's axes by name: "source" and "target" are the header's, any other name stands for one
         length, whichever it is.
+    evidence : callable or None
+        What makes its evidence of the header's, or raises a ValueError; None where there never is any.
     """
 
     reader: str
     tensors: Mapping[str, tuple[str, ...]]
+    evidence: Callable[[object], object] | None = None
 
 
 def _affine(source: str, target: str, prefix: str = "") -> dict[str, tuple[str, ...]]:
@@ -54,12 +65,13 @@ def _affine(source: str, target: str, prefix: str = "") -> dict[str, tuple[str, 
 
 
 KINDS: Mapping[str, Kind] = {
-    "affine": Kind("latalign.AffineMap.load", _affine("source", "target")),
+    "affine": Kind("latalign.AffineMap.load", _affine("source", "target"), Evidence.from_json),
     "stitching": Kind(
         "latalign.StitchingMap.load",
         _affine("source", "hidden", "layer_1.")
         | _affine("hidden", "hidden", "layer_2.")
         | _affine("hidden", "target", "layer_3."),
+        StitchingEvidence.from_json,
     ),
     "relative": Kind("latalign.RelativeMap.load", {"anchors": ("target", "source")}),
 }
@@ -96,7 +108,17 @@ class MapHeader:
 
 
 def write_map(path: str | PathLike[str], tensors: Mapping[str, Array], header: MapHeader) -> None:
-    """Write a map file: beside its target, then renamed into place."""
+    """Write a map file: beside its target, then renamed into place.
+
+    Raises
+    ------
+    TypeError
+        If a field of the header is of another type than a reader takes.
+    """
+    for name, kinds in _TEXTS.items():
+        if not isinstance(value := getattr(header, name), kinds):
+            needed = "text" if kinds == (str,) else "text or None"
+            raise TypeError(f"a map file needs a {name} that is {needed}; got {value!r}")
     text = json.dumps(asdict(header), sort_keys=True, separators=(",", ":"), allow_nan=False)
     with written_beside(path) as file:
         file.write(save(dict(tensors), {_KEY: text}))
@@ -110,7 +132,7 @@ def read_header(path: str | PathLike[str]) -> MapHeader:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not a map file, or of an unknown version.
+        If it is not a map file, of an unknown version, or what it says is not sound.
     """
     return read_map(path)[1]
 
@@ -170,12 +192,12 @@ def _parsed(path: str | PathLike[str], text: str | None) -> MapHeader:
         )
     try:
         record = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a sound map file: its header is no JSON ({error})") from error
     if not isinstance(record, dict):
         raise ValueError(f"{path} is not a sound map file: its header is no JSON object")
     values = cast("dict[str, Any]", record)
-    if values.get("format") != FORMAT:
+    if type(values.get("format")) is not int or values["format"] != FORMAT:
         raise ValueError(
             f"{path} has map format {values.get('format')!r}; this latalign ({__version__}) reads format "
             f"{FORMAT}. Update latalign, or write the map again."
@@ -190,12 +212,21 @@ def _parsed(path: str | PathLike[str], text: str | None) -> MapHeader:
         raise ValueError(
             f"{path} is not a sound map file: its header has the fields {sorted(values)}, not {sorted(names)}"
         )
-    texts = {"method": (str,), "latalign_version": (str,)}
-    optional = dict.fromkeys(("source", "target", "dataset"), (str, type(None)))
-    for name, kinds in (texts | optional | {"evidence": (dict, type(None))}).items():
+    for name, kinds in {**_TEXTS, "evidence": (dict, type(None))}.items():
         if not isinstance(values[name], kinds):
             raise ValueError(f"{path} is not a sound map file: its {name} is {values[name]!r}")
     for name in ("dim_source", "dim_target"):
         if type(values[name]) is not int or values[name] < 1:
             raise ValueError(f"{path} is not a sound map file: its {name} is {values[name]!r}")
+    if values["evidence"] is not None:
+        read = KINDS[values["kind"]].evidence
+        if read is None:
+            raise ValueError(
+                f"{path} is not a sound map file: a map of kind {values['kind']!r} has no evidence, its is "
+                f"{values['evidence']!r}"
+            )
+        try:
+            read(values["evidence"])
+        except ValueError as error:
+            raise ValueError(f"{path} is not a sound map file: {error}") from error
     return MapHeader(**values)

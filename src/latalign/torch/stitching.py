@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from latalign._validation import Array, Pairs, Rows
+from latalign._validation import Array, Pairs, Rows, as_generator
 from latalign.evidence import StitchingEvidence
 from latalign.maps import AffineMap
-from latalign.select import groups_of
+from latalign.select import groups_of, held_out
 from latalign.stitching import StitchingMap
 from latalign.torch.layers import to_linear
 from latalign.torch.threads import one_thread
@@ -93,7 +93,8 @@ def fit_stitching(
         If the arrays do not hold real numbers.
     ValueError
         If shapes do not fit, values are not finite, there are fewer than two pairs, all rows of a side
-        are the same, a parameter is out of range, the device is none, or the error becomes NaN or infinite.
+        are the same or squares of its values overflow float64, a parameter is out of range, the device is
+        none, or the error becomes NaN or infinite.
 
     Notes
     -----
@@ -125,7 +126,7 @@ def fit_stitching(
         raise ValueError(f"fit_stitching needs at least 2 pairs of rows; got {len(pairs)}")
     pairs.require_finite()
     source, target = _Scaled.of(pairs.source, "source X"), _Scaled.of(pairs.target, "target Y")
-    rng = np.random.default_rng(random_state)
+    rng = as_generator(random_state, "fit_stitching")
     held = _held_out(pairs, holdout, rng)
     # Whatever mode the caller is in (no_grad as well), here gradients are needed.
     with one_thread(), torch.inference_mode(False):
@@ -246,11 +247,17 @@ class _Scaled:
                 f"fit_stitching needs rows that differ; all {len(rows)} rows of the {name} are the same"
             )
         parts = [slice(start, start + _BLOCK_ROWS) for start in range(0, len(rows), _BLOCK_ROWS)]
-        # About the first row, so that no digits are lost where means are large.
-        first = rows[0].astype(np.float64)
-        mean = first + sum((rows[part] - first).sum(axis=0) for part in parts) / len(rows)
-        # Divided by the largest value first, so that no square overflows or vanishes.
-        largest = max(float(np.abs(rows[part] - mean).max()) for part in parts)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # About the first row, so that no digits are lost where means are large.
+            first = rows[0].astype(np.float64)
+            mean = first + sum((rows[part] - first).sum(axis=0) for part in parts) / len(rows)
+            # Divided by the largest value first, so that no square overflows or vanishes.
+            largest = max(float(np.abs(rows[part] - mean).max()) for part in parts)
+        if not largest * largest < math.inf:
+            raise ValueError(
+                f"fit_stitching: the values of the {name} are finite, but their squares overflow float64 "
+                "(beyond 1e154). Divide the rows by a constant first."
+            )
         values = np.empty(rows.shape, np.float32)
         for part in parts:
             values[part] = (rows[part] - mean) / largest
@@ -271,14 +278,9 @@ def _held_out(pairs: Pairs, holdout: float, rng: np.random.Generator) -> NDArray
     """Draw the pairs to hold out, in whole groups of equal pairs, one group at least where any are asked for."""
     if holdout == 0:
         return np.zeros(len(pairs), dtype=bool)
-    # Numbered as they come, so that the draw does not depend on the values.
-    _, first, group = np.unique(groups_of(pairs), return_index=True, return_inverse=True)
-    group = np.argsort(np.argsort(first))[group]
-    sizes = np.bincount(group)
-    count = max(min(round(holdout * len(pairs)), len(pairs) - 1), int(sizes.min()))
-    order = rng.permutation(len(sizes))
-    order = order[sizes[order] <= count]
-    return np.isin(group, order[np.cumsum(sizes[order]) <= count])
+    group = groups_of(pairs)
+    smallest = int(np.bincount(group).min())
+    return held_out(group, max(min(round(holdout * len(pairs)), len(pairs) - 1), smallest), rng)
 
 
 def _network(dim_source: int, k: int, dim_target: int, rng: np.random.Generator) -> nn.Sequential:
