@@ -15,7 +15,7 @@ from latalign.experiments import acceptance, lab, page, tables, work  # noqa: E4
 from latalign.experiments import reproduce as module  # noqa: E402
 from latalign.experiments.cache import Cache, CacheWarning  # noqa: E402
 from latalign.experiments.data import FASHION_MNIST, Dataset, Split  # noqa: E402
-from latalign.experiments.findings import FINDINGS, Finding  # noqa: E402
+from latalign.experiments.findings import CLAIMS, Finding, findings  # noqa: E402
 from latalign.experiments.lab import Lab  # noqa: E402
 from latalign.experiments.measures import (  # noqa: E402
     Icp,
@@ -119,6 +119,15 @@ def test_a_damaged_entry_is_made_anew(place, damage):
     assert Lab(Cache(place.cache.folder)).is_trained(CONV)
 
 
+def test_an_entry_of_other_layers_is_made_anew(place, monkeypatch):
+    Own(CONV)(place)
+    (entry,) = place.cache.folder.glob("*.safetensors")
+    place.cache.store_arrays(entry.stem, {"decoder.0.weight": np.zeros((2, 2), np.float32)}, {})
+    with pytest.warns(CacheWarning, match="other layers"):
+        Own(CONV)(Lab(Cache(place.cache.folder)))
+    assert Own(CONV)(Lab(Cache(place.cache.folder))) == Own(CONV)(place)
+
+
 def test_a_damaged_value_is_measured_anew(tmp_path):
     cache = Cache(tmp_path)
     cache.store_value("a", {"error": 0.5, "seconds": 1.0})
@@ -152,9 +161,10 @@ def test_the_measures_are_what_their_names_say(place):
     assert Relative(*relative)(place) >= Own(relative[1])(place)
 
 
-def test_anchors_are_the_same_images_on_both_sides(place):
+def test_anchors_are_different_images_and_all_of_them_where_no_number_is_given(place):
     rows = place.rows(Anchors(7, seed=3), "Fashion-MNIST")
     assert len(set(rows)) == 7
+    assert list(place.rows(Anchors(None), "Fashion-MNIST")) == list(range(200))
     for choice in ("farthest-point", "k-means"):
         assert len(set(place.rows(Anchors(7, 3, choice, space=CONV), "Fashion-MNIST"))) == 7
     with pytest.raises(ValueError, match="do not go together"):
@@ -346,6 +356,7 @@ def good_tables():
             five += [(row, column, [error]) for column, error in errors.items()]
         row = {"networks": f"Fashion-MNIST {direction}", "latent": 50}
         four += [(row, "means_linear", [0.2]), (row, "means_icp_linear (one-sided, other images)", [0.7])]
+        four += [(row, "means_icp_linear", [0.6])]
     return {
         "table1": fake_table("table1", [({"latent": 2}, "linear", [0.5])], preset),
         "table4": fake_table("table4", four, preset),
@@ -381,31 +392,36 @@ def test_every_table_has_its_file():
     assert all(getattr(tables, name).plan is TABLES[name] for name in TABLES)
 
 
-def test_findings_count_settings():
-    table = fake_table(
-        "table1",
-        [
-            ({"latent": latent}, column, [error])
-            for latent, errors in ((2, (0.6, 0.5)), (10, (0.5, 0.55)))
-            for column, error in zip(("rigid", "linear"), errors, strict=True)
-        ],
-        SMALL,
+def test_findings_count_settings_repetitions_and_the_paper():
+    def result(latent, column, errors, paper):
+        return Result({"latent": latent}, column, errors, (), 2, 0.0, paper, 0.4, {})
+
+    results = (
+        result(2, "rigid", (0.5, 0.6), 0.9),
+        result(2, "linear", (0.6, 0.8), 0.8),
+        result(10, "rigid", (0.6, 0.5), 0.7),
+        result(10, "linear", (0.45, 0.55), 0.5),
     )
-    first, *rest = FINDINGS["table1"](table)
-    assert (first.holds, first.of) == (1, 2)
-    assert "Not with latent 10" in first.figures
-    assert "In part" in str(first)
-    assert all(finding.of == 0 for finding in rest)  # nothing was stitched
+    table = Table("table1", "", "", SMALL, (), "cpu", results)
+    first, *rest = findings(table)
+    assert first.verdict == "In part reproduced"
+    text = str(first)
+    assert "In 1 of the paper's 2 settings (1 of 4 repetitions)" in text
+    assert "Not with latent 2." in text
+    assert "In the paper: 2 of 2" in text
+    # (0.7 - 0.4) / (0.55 - 0.4) and (0.5 - 0.4) / (0.55 - 0.4)
+    assert "1.33 in the median, 0.67 to 2." in text
+    assert all(finding.verdict == "Not measured" for finding in rest)  # nothing was stitched
 
 
 def test_the_page_is_written_from_the_tables(tmp_path, capsys):
     made_up = good_tables()
-    for name in FINDINGS:
+    for name in CLAIMS:
         table = made_up.get(name) or fake_table(name, [({"latent": 2}, "linear", [0.5])], SMALL)
         table.save(tmp_path / f"{name}.json")
     assert page.main([str(tmp_path), str(tmp_path / "page.md")]) == 0
     text = (tmp_path / "page.md").read_text()
-    for name in FINDINGS:
+    for name in CLAIMS:
         assert f"(reproduction/{name}.png)" in text
     assert "conv → mlp: no map | 1 | at least 0.9 | holds" in text
     (tmp_path / "table2.json").unlink()
@@ -479,13 +495,15 @@ def test_several_processes_train_measure_and_tell(tmp_path, monkeypatch):
     get_reusable_executor().shutdown(wait=True)  # one that was started before knows nothing of the variable
     try:
         two = work.Place(str(tmp_path / "cache"), "cpu", jobs=2)
+        # Of no epochs: once through the images, since there an epoch is of 60,000.
+        conv, mlp = (replace(spec, epochs=0) for spec in (CONV, MLP))
         told = []
-        ended = dict(work.trained([CONV, MLP], two, lambda *event: told.append(event)))
-        assert set(ended) == {CONV, MLP}
+        ended = dict(work.trained([conv, mlp], two, lambda *event: told.append(event)))
+        assert set(ended) == {conv, mlp}
         assert not any(outcome.failure for outcome in ended.values())
-        assert {what for what, *_ in told} == {str(CONV), str(MLP)}
+        assert {what for what, *_ in told} == {str(conv), str(mlp)}
         assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
-        groups = [[Own(CONV)], [Own(MLP)], [Mapped(CONV, MLP, Anchors(50), "linear")]]
+        groups = [[Own(conv)], [Own(mlp)], [Mapped(conv, mlp, Anchors(50), "linear")]]
         found = dict(work.measured(groups, two, lambda *event: None))
         assert all(outcome.error and outcome.error > 0 for outcome in found.values())
         for entry in (tmp_path / "cache").glob("*.json"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import warnings
 from collections.abc import Mapping
 from os import PathLike
@@ -20,6 +21,8 @@ from safetensors.numpy import save
 from latalign.io.files import written_beside
 
 Arrays = dict[str, NDArray[Any]]
+
+_LEFT = 3600.0  # seconds after which nobody is still writing
 
 
 class CacheWarning(UserWarning):
@@ -44,6 +47,9 @@ class Cache:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise PermissionError(f"cannot write into the cache {self.folder}: it belongs to another")
+        for left in self.folder.glob(".*.tmp"):  # by processes that were ended while they wrote
+            if time.time() - left.stat().st_mtime > _LEFT:
+                left.unlink(missing_ok=True)
         return self
 
     def arrays(self, key: str) -> tuple[Arrays, dict[str, Any]] | None:
@@ -67,6 +73,10 @@ class Cache:
         values = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         header = {"sha256": _digest(values), "record": json.dumps(record)}
         self._write(self._path(key, "safetensors"), save(values, header))
+
+    def warn(self, key: str, reason: str) -> None:
+        """Warn that an entry of arrays is of no use, and is made anew."""
+        _warn(self._path(key, "safetensors"), reason)
 
     def value(self, key: str) -> dict[str, Any] | None:
         """Return the measured record of an entry; None where there is none that is sound."""
@@ -106,7 +116,7 @@ def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
     return total.hexdigest()
 
 
-def _warn(path: Path, error: Exception) -> None:
+def _warn(path: Path, error: Exception | str) -> None:
     warnings.warn(
         f"{path.name} in the cache is unsound ({error}); it is made anew", CacheWarning, stacklevel=4
     )

@@ -158,11 +158,15 @@ class Lab:
         """Return the network, from the cache or trained and put there."""
         data = network_of(spec).data
         name = key(spec, fingerprint(data))
-        network = self.untrained(spec)
         kept = self.cache.arrays(name)
         if kept is not None:
-            network.load_state_dict({part: torch.from_numpy(values) for part, values in kept[0].items()})
-            return network.eval()
+            network = self.untrained(spec)
+            try:
+                network.load_state_dict({part: torch.from_numpy(values) for part, values in kept[0].items()})
+                return network.eval()
+            except RuntimeError:
+                self.cache.warn(name, "it is of other layers")
+        network = self.untrained(spec)
         images = self.images(data, "train")
         try:
             training = train(

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from latalign.experiments.acceptance import checks
-from latalign.experiments.findings import FINDINGS
+from latalign.experiments.findings import CLAIMS, findings
 from latalign.experiments.report import body, notes
 from latalign.experiments.results import Table
 from latalign.io.files import written_beside
@@ -43,7 +43,7 @@ def page(tables: Mapping[str, Table], reasons: Mapping[str, str]) -> str:
     for name, table in tables.items():
         lines += [f"## {table.title}", "", table.question, "", *notes(table), ""]
         lines += [*body(table, level=3), f"![{table.title}](reproduction/{name}.png)", ""]
-        lines += [f"- {finding}" for finding in FINDINGS[name](table)]
+        lines += [f"- {finding}" for finding in findings(table)]
         lines += ["", *([reasons[name], ""] if name in reasons else [])]
         figure = {"table5": "figure3", "table6": "figure4"}.get(name)
         lines += [f"![{figure}](reproduction/{figure}.png)", ""] if figure else []
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("page", type=Path, help="the Markdown file to write")
     given = parser.parse_args(arguments)
     try:
-        tables = {name: Table.load(given.folder / f"{name}.json") for name in FINDINGS}
+        tables = {name: Table.load(given.folder / f"{name}.json") for name in CLAIMS}
         text = page(tables, REASONS)
         with written_beside(given.page) as file:
             file.write(text.encode())

@@ -95,12 +95,15 @@ class Plan:
         What it is to show, in a sentence.
     cells : tuple of Cell
         Row after row.
+    remarks : tuple of str
+        What was chosen where the paper leaves it open.
     """
 
     name: str
     title: str
     question: str
     cells: tuple[Cell, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def needed(plans: Iterable[Plan]) -> tuple[tuple[Trainable, ...], tuple[Trainable, ...]]:

@@ -41,13 +41,13 @@ def notes(table: Table) -> Iterator[str]:
     """Yield what a reader must know, as items of a list."""
     yield f"- data: {'; '.join(table.data)}"
     yield (
-        f"- preset {table.preset.name}: {table.preset.seeds} seed{'s' * (table.preset.seeds > 1)}, "
-        f"{table.preset.draws} draw{'s' * (table.preset.draws > 1)} of the anchors each, "
-        f"{table.preset.epochs} epochs of 60,000 images (a smaller set is gone through more often); "
-        f"trained on {table.device}"
+        f"- preset {table.preset.name}: {table.preset.seeds} seed{'s' * (table.preset.seeds > 1)} of the networks; of "
+        f"closed-form maps, {table.preset.draws} draw{'s' * (table.preset.draws > 1)} of the anchors for each; "
+        f"{table.preset.epochs} epochs of 60,000 images (a smaller set is gone through more often); on {table.device}"
     )
     if table.preset.cuts:
         yield f"- cut: {table.preset.cuts}"
+    yield from (f"- {remark}" for remark in table.remarks)
     yield "- mean squared error per pixel of the normalized test images: ours, mean ± standard deviation"
     for floor in sorted({result.floor for result in table.results} - {0.0}):
         yield (

@@ -17,7 +17,7 @@ from rich.progress import Progress, TaskID
 from latalign.experiments import charts, figures, picture
 from latalign.experiments.cache import Cache
 from latalign.experiments.estimate import seconds as estimated
-from latalign.experiments.lab import Lab
+from latalign.experiments.lab import Lab, dataset
 from latalign.experiments.measures import Measure
 from latalign.experiments.plan import PRESETS, Plan, Preset, needed
 from latalign.experiments.report import markdown
@@ -91,9 +91,11 @@ def reproduce(
     """
     wanted, size = _tables(names), _preset(preset, seeds)
     place = _place(device, jobs, Cache(cache))
-    out = made_folder(folder)
     console = Console(soft_wrap=True) if console is None else console
     plans = [TABLES[name](size) for name in wanted]
+    for data in dict.fromkeys(one.data for plan in plans for cell in plan.cells for one in cell.measures):
+        dataset(data)  # if it is nowhere to be found, before anything is written
+    out = made_folder(folder)
     lab = Lab(Cache(place.cache).made(), place.device)
     console.print(f"preset {size.name}{f'; cut: {size.cuts}' if size.cuts else ''}", markup=False)
     minutes = estimated(plans, lab, place.jobs) / 60
@@ -109,10 +111,13 @@ def reproduce(
         with written_beside(out / f"{plan.name}.md") as file:
             file.write(markdown(table).encode())
         picture.save(charts.draw(table), out / f"{plan.name}.png")
-        if plan.name in FIGURES and not any(result.failures for result in table.results):
-            name, drawn = FIGURES[plan.name]
-            picture.save(drawn(lab, size), out / f"{name}.png")
         failed = sum(len(result.failures) for result in table.results)
+        if plan.name in FIGURES:
+            name, drawn = FIGURES[plan.name]
+            if failed:
+                console.print(f"{name} is left out, since something of {plan.name} failed", markup=False)
+            else:
+                picture.save(drawn(lab, size), out / f"{name}.png")
         console.print(
             f"{plan.name}: {len(table.results)} cells{f', {failed} errors failed' if failed else ''}. "
             f"{'; '.join(table.data)}. {out / plan.name}.json, .md, .png",
@@ -137,6 +142,7 @@ def _done(plan: Plan, preset: Preset, place: Place) -> Table:
             ):
                 if outcome.failure is not None:
                     failures[spec] = outcome.failure
+                    told.ended(str(spec))
         measures = dict.fromkeys(measure for cell in plan.cells for measure in cell.measures)
         outcomes = {
             measure: Outcome(None, 0.0, failures[failed[0]])
@@ -176,6 +182,11 @@ class _Told:
             self._tasks[what] = self._bars.add_task(what)
         self._bars.update(self._tasks[what], completed=done, total=total)
         if done >= total:
+            self.ended(what)
+
+    def ended(self, what: str) -> None:
+        """Take the bar of a training away that did not come to its end."""
+        if what in self._tasks:
             self._bars.remove_task(self._tasks.pop(what))
 
     def counted(self, what: str, total: int, events: Iterable[Event]) -> Iterator[Event]:

@@ -101,6 +101,8 @@ class Table:
         The data sets, and what they stand in for.
     device : str
     results : tuple of Result
+    remarks : tuple of str
+        What was chosen where the paper leaves it open.
     """
 
     name: str
@@ -110,13 +112,14 @@ class Table:
     data: tuple[str, ...]
     device: str
     results: tuple[Result, ...]
+    remarks: tuple[str, ...] = ()
 
     @staticmethod
     def of(plan: Plan, preset: Preset, device: str, results: Iterable[Result]) -> Table:
         """Return the results of a plan."""
         names = dict.fromkeys(measure.data for cell in plan.cells for measure in cell.measures)
         data = tuple(dataset(name).title for name in names)
-        return Table(plan.name, plan.title, plan.question, preset, data, device, tuple(results))
+        return Table(plan.name, plan.title, plan.question, preset, data, device, tuple(results), plan.remarks)
 
     def cell(self, column: str, **row: str | int) -> Result:
         """Return one cell.
@@ -174,6 +177,12 @@ class Table:
                 )
                 for one in body["results"]
             )
-            return Table(**known, preset=Preset(**body["preset"]), data=tuple(body["data"]), results=results)
+            return Table(
+                **known,
+                preset=Preset(**body["preset"]),
+                data=tuple(body["data"]),
+                results=results,
+                remarks=tuple(body["remarks"]),
+            )
         except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not a table of latalign reproduce ({error!r})") from error

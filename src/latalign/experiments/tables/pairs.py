@@ -15,6 +15,13 @@ PAPER_METHODS = ("rigid", "linear")
 OTHER_METHODS = tuple(name for name in METHODS if name not in PAPER_METHODS)
 WIDTHS = (1, 2, 4)  # of the hidden layers of the stitching MLPs, in widths of the code
 
+RELATIVE_CODES = (
+    "relative codes are the Euclidean distances to the anchors, which are the same images on both sides; before "
+    "every decoder of them stands a batch normalization without weights, with its own network's statistics "
+    "(without it decoders hardly learn)"
+)
+SAME_ORDER = "the networks of a seed, of either architecture, see the images in the same order"
+
 
 def mnist_pair(latent: int, seed: int, preset: Preset) -> tuple[Network, Network]:
     """Return the N and the M of the tables on MNIST: one architecture, two seeds."""

@@ -18,6 +18,7 @@ def plan(preset: Preset) -> Plan:
         "Table 1: MNIST, two convolutional autoencoders, all training codes as pairs",
         "With all the pairs there are, how near does a map come to the decoder's own encoder?",
         tuple(_cells(preset)),
+        ("stitching MLPs train until they get no better on held-out pairs",),
     )
 
 

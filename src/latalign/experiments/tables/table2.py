@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from latalign.experiments.measures import Own, Relative
 from latalign.experiments.plan import Cell, Plan, Preset, published
 from latalign.experiments.specs import Anchors, EndToEnd, Network, RelativeDecoder
-from latalign.experiments.tables.pairs import cell, drawn, mnist_pair
+from latalign.experiments.tables.pairs import RELATIVE_CODES, cell, drawn, mnist_pair
 from latalign.relative import Similarity
 
 _QUICK = ((10, 50), (50, 100))  # latent size and anchors
@@ -21,6 +21,7 @@ def plan(preset: Preset) -> Plan:
         "Table 2: MNIST, relative representations",
         "How well does a decoder of relative codes read those of another network, with no map between?",
         tuple(_cells(preset)),
+        (RELATIVE_CODES, "farthest-point and k-means anchors are chosen in the codes of N"),
     )
 
 

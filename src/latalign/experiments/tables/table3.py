@@ -19,6 +19,9 @@ def plan(preset: Preset) -> Plan:
         "Table 3: MNIST, few anchors",
         "How many pairs does each map need?",
         tuple(_cells(preset)),
+        (
+            "stitching MLPs train until they get no better on held-out anchors, or for 20 epochs where it says so",
+        ),
     )
 
 

@@ -8,7 +8,14 @@ from itertools import product
 from latalign.experiments.measures import Icp, Means, Own
 from latalign.experiments.plan import Cell, Labels, Plan, Preset, published
 from latalign.experiments.specs import Network
-from latalign.experiments.tables.pairs import PAPER_METHODS, Published, cell, fashion_pair, mnist_pair
+from latalign.experiments.tables.pairs import (
+    PAPER_METHODS,
+    SAME_ORDER,
+    Published,
+    cell,
+    fashion_pair,
+    mnist_pair,
+)
 
 _QUICK = (2, 50)  # latent sizes
 _FASHION_LATENT = 50
@@ -21,6 +28,12 @@ def plan(preset: Preset) -> Plan:
         "Table 4: class labels only",
         "What can be found without any pair, from the class means and by closest points within the classes?",
         tuple(_cells(preset)),
+        (
+            "closest points: up to 10,000 rows a side; of the same images in unknown order, or of other images; "
+            "one-sided, each row of the source with the nearest of the target, or mutual, only those that are each "
+            "other's nearest",
+            SAME_ORDER,
+        ),
     )
 
 

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from latalign.experiments.measures import Mapped, Own, Relative, Unmapped
 from latalign.experiments.plan import Cell, Labels, Plan, Preset, published
 from latalign.experiments.specs import Anchors, Network, RelativeDecoder
-from latalign.experiments.tables.pairs import cell, drawn, fashion_pair, mapped_cells, stitched_cells
+from latalign.experiments.tables.pairs import (
+    RELATIVE_CODES,
+    SAME_ORDER,
+    cell,
+    drawn,
+    fashion_pair,
+    mapped_cells,
+    stitched_cells,
+)
 
 _SMALL = 50  # latent size, of which more is asked than by the paper
 # Numbers of anchors before and after the paper's: where linear maps explode, and up to all there are.
@@ -22,6 +30,7 @@ def plan(preset: Preset) -> Plan:
         "Table 5: Fashion-MNIST, a convolutional network and an MLP",
         "Does it work between architectures, and with how many anchors?",
         tuple(_cells(preset)),
+        (RELATIVE_CODES, SAME_ORDER),
     )
 
 

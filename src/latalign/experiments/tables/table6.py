@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from latalign.experiments.measures import Own, Relative
 from latalign.experiments.plan import Cell, Labels, Plan, Preset, published
 from latalign.experiments.specs import Anchors, EndToEnd
-from latalign.experiments.tables.pairs import cell, drawn, fashion_pair
+from latalign.experiments.tables.pairs import RELATIVE_CODES, SAME_ORDER, cell, drawn, fashion_pair
 
 _QUICK = 50  # latent size
 
@@ -19,6 +19,7 @@ def plan(preset: Preset) -> Plan:
         "Table 6: Fashion-MNIST, relative representations trained end to end",
         "Does training with relative codes inside make different architectures exchangeable?",
         tuple(_cells(preset)),
+        (RELATIVE_CODES, SAME_ORDER),
     )
 
 
