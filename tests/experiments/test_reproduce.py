@@ -15,7 +15,7 @@ from latalign.experiments import acceptance, lab, page, tables, work  # noqa: E4
 from latalign.experiments import reproduce as module  # noqa: E402
 from latalign.experiments.cache import Cache, CacheWarning  # noqa: E402
 from latalign.experiments.data import FASHION_MNIST, Dataset, Split  # noqa: E402
-from latalign.experiments.findings import CLAIMS, Finding, findings  # noqa: E402
+from latalign.experiments.findings import CLAIMS, findings  # noqa: E402
 from latalign.experiments.lab import Lab  # noqa: E402
 from latalign.experiments.measures import (  # noqa: E402
     Icp,
@@ -458,11 +458,6 @@ def test_an_error_that_is_not_finite_is_a_failure_that_names_its_cell(tmp_path, 
     text = (tmp_path / "out" / "table1.md").read_text()
     assert "- linear (latent 3): the error of the decoded images became inf" in text
     assert Table.load(tmp_path / "out" / "table1.json").cell("linear", latent=3) == linear
-
-
-def test_what_was_not_measured_is_not_reproduced():
-    assert "Not measured" in str(Finding("It works.", 0, 0, ""))
-    assert "Not reproduced" in str(Finding("It works.", 0, 1, ""))
 
 
 def test_the_cuts_tell_of_a_single_seed(tmp_path, small):
