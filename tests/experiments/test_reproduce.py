@@ -510,3 +510,16 @@ def test_several_processes_train_measure_and_tell(tmp_path, monkeypatch):
         }
     finally:
         get_reusable_executor().shutdown(wait=True)
+
+
+def test_relative_codes_are_standardized_by_their_own_network(place):
+    source, target = (EndToEnd(spec, Anchors(6)) for spec in (CONV, MLP))
+    found, codes = Relative(source, target)(place), place.codes(source, "test")
+    # By hand: the source's normalization, then the target's decoder without its own.
+    with torch.no_grad():
+        standardized = place.decoder(source)[0](torch.from_numpy(codes))
+        images = place.decoder(target)[1:](standardized).numpy()
+    by_hand = np.square(images - place.images("Fashion-MNIST", "test")).mean()
+    assert found == pytest.approx(by_hand, rel=1e-4)
+    assert np.array_equal(Relative(source, target, "target").codes(place), codes)
+    assert Relative(target, target)(place) == pytest.approx(Own(target)(place), rel=1e-5)

@@ -121,9 +121,6 @@ def _labels_only(table: Table) -> Iterator[Check]:
         means = table.cell("means_linear", **row).median
         arrow = direction.replace("_to_", " → ")
         columns = {"other": "means_icp_linear (one-sided, other images)", "the same": "means_icp_linear"}
-        if direction == "mlp_to_conv":
-            # With the same images on both sides closest points find the very partners here.
-            del columns["the same"]
         for images, column in columns.items():
             ratio = table.cell(column, **row).median / means
             name = f"{arrow}, labels only, {images} images on both sides: one-sided linear ICP / class means"

@@ -253,6 +253,13 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = MappingProxyType(
                 "relrep_decoder_only",
                 0.5,
             ),
+            Claim(
+                "Nor is it better where the codes are standardized as if they were the target's own.",
+                "linear",
+                "relrep_decoder_only (target's statistics)",
+                0.5,
+                theirs="relrep_decoder_only",
+            ),
             Claim("It errs more than the rigid map, too.", "rigid", "relrep_decoder_only"),
             Claim(
                 "Beyond the paper: with as many anchors as dimensions the linear map explodes, to three times the "
@@ -287,6 +294,19 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = MappingProxyType(
                 0.5,
             ),
             Claim("So does the convolutional network's.", "conv", "mlp_to_conv", 0.5),
+            *(
+                Claim(
+                    f"The same, {arrow}, where the codes are standardized as if they were the target's own.",
+                    own,
+                    f"{column} (target's statistics)",
+                    0.5,
+                    theirs=column,
+                )
+                for own, column, arrow in (
+                    ("mlp", "conv_to_mlp", "conv → MLP"),
+                    ("conv", "mlp_to_conv", "MLP → conv"),
+                )
+            ),
         ),
     }
 )

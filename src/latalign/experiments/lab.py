@@ -119,6 +119,14 @@ class Lab:
         space = self.codes(spec.network, "train")[self.rows(spec.anchors, spec.network.data)]
         return RelativeMap(space, spec.similarity)(self.codes(spec.network, part))
 
+    def statistics(self, spec: RelativeDecoder | EndToEnd) -> tuple[Values, Values]:
+        """Return mean and deviation of the relative codes of a network, as its decoder divides by them."""
+        first = self.decoder(spec).get_submodule("0")
+        if not isinstance(first, nn.BatchNorm1d) or first.running_mean is None or first.running_var is None:
+            raise TypeError(f"{spec}: its decoder does not begin with a batch normalization")
+        deviation = (first.running_var + first.eps).sqrt()
+        return first.running_mean.cpu().numpy(), deviation.cpu().numpy()
+
     def is_trained(self, spec: Trainable) -> bool:
         """Tell whether the cache has a sound entry."""
         return self.cache.arrays(key(spec, fingerprint(network_of(spec).data))) is not None

@@ -64,10 +64,19 @@ class Own(Measure):
 @final
 @dataclass(frozen=True, slots=True)
 class Relative(Measure):
-    """A decoder of relative codes reads those of another network, without any map between them."""
+    """A decoder of relative codes reads those of another network, without any map between them.
+
+    Attributes
+    ----------
+    source, target : RelativeDecoder or EndToEnd
+    statistics : {"own", "target"}
+        Whose means and deviations the codes are standardized with: of the network that they come from, or
+        of the one whose decoder reads them, as if they were its own.
+    """
 
     source: RelativeDecoder | EndToEnd
     target: RelativeDecoder | EndToEnd
+    statistics: Literal["own", "target"] = "own"
 
     @property
     def needs(self) -> tuple[Trainable, ...]:
@@ -75,8 +84,13 @@ class Relative(Measure):
         return self.source, self.target
 
     def codes(self, lab: Lab) -> NDArray[Any]:
-        """Return the relative codes of the other encoder."""
-        return _read_by(self.source, lab)
+        """Return the relative codes of the other encoder, in the units of the decoder's own."""
+        codes = _read_by(self.source, lab)
+        if self.statistics == "target":
+            return codes
+        mean, deviation = lab.statistics(self.source)
+        target_mean, target_deviation = lab.statistics(self.target)
+        return (codes - mean) / deviation * target_deviation + target_mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ OTHER_METHODS = tuple(name for name in METHODS if name not in PAPER_METHODS)
 WIDTHS = (1, 2, 4)  # of the hidden layers of the stitching MLPs, in widths of the code
 
 RELATIVE_CODES = (
-    "relative codes are the Euclidean distances to the anchors, which are the same images on both sides; before "
-    "every decoder of them stands a batch normalization without weights, with its own network's statistics "
-    "(without it decoders hardly learn)"
+    "relative codes are the Euclidean distances to the anchors, which are the same images on both sides; they are "
+    "standardized with the mean and deviation that each has in its own network (a batch normalization without "
+    "weights before every decoder), or, where it says so, with those of the target's"
 )
 SAME_ORDER = "the networks of a seed, of either architecture, see the images in the same order"
 

@@ -58,6 +58,12 @@ def _row(preset: Preset, latent: int, count: int, paper: dict[str, str]) -> Iter
             lambda seed, made=made: Relative(made(0, seed), made(1, seed)),
             paper[f"{name}_N_to_M"],
         )
+        yield cell(
+            preset,
+            row,
+            f"{name}_N_to_M (target's statistics)",
+            lambda seed, made=made: Relative(made(0, seed), made(1, seed), "target"),
+        )
     if not preset.everything:
         return
     if (latent, count) not in _CHOSEN:

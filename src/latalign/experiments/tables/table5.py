@@ -75,6 +75,12 @@ def _row(
             lambda seed: Relative(relative(0, seed), relative(1, seed)),
             paper["relrep_decoder_only"],
         )
+        yield cell(
+            preset,
+            row,
+            "relrep_decoder_only (target's statistics)",
+            lambda seed: Relative(relative(0, seed), relative(1, seed), "target"),
+        )
         for method in ("rigid", "similarity", "linear", "ridge"):
             # The scale of a space is arbitrary: who depends on it depends on nothing that was learned.
             yield cell(

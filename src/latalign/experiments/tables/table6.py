@@ -32,8 +32,9 @@ def _cells(preset: Preset) -> Iterator[Cell]:
 
         def trained(seed: int, direction: str, latent: int = latent, count: int = count):
             """Return source and target of a direction."""
-            pair = fashion_pair(direction, latent, seed, preset)
-            return tuple(EndToEnd(spec, Anchors(count, drawn(seed, 0))) for spec in pair)
+            source, target = fashion_pair(direction, latent, seed, preset)
+            anchors = Anchors(count, drawn(seed, 0))
+            return EndToEnd(source, anchors), EndToEnd(target, anchors)
 
         for side, name in enumerate(("conv", "mlp")):
             yield cell(
@@ -50,4 +51,10 @@ def _cells(preset: Preset) -> Iterator[Cell]:
                 direction,
                 lambda seed, d=direction, trained=trained: Relative(*trained(seed, d)),
                 paper[direction],
+            )
+            yield cell(
+                preset,
+                row,
+                f"{direction} (target's statistics)",
+                lambda seed, d=direction, trained=trained: Relative(*trained(seed, d), "target"),
             )
