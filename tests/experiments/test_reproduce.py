@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -523,3 +524,16 @@ def test_relative_codes_are_standardized_by_their_own_network(place):
     assert found == pytest.approx(by_hand, rel=1e-4)
     assert np.array_equal(Relative(source, target, "target").codes(place), codes)
     assert Relative(target, target)(place) == pytest.approx(Own(target)(place), rel=1e-5)
+
+
+REPRODUCTION = Path(__file__).parents[2] / "docs" / "reproduction"
+
+
+def test_the_results_in_the_repository_show_what_they_must(capsys):
+    assert acceptance.main([str(REPRODUCTION)]) == 0
+    assert "preset full" in capsys.readouterr().out
+
+
+def test_the_page_in_the_repository_is_that_of_its_results(tmp_path):
+    assert page.main([str(REPRODUCTION), str(tmp_path / "page.md")]) == 0
+    assert (tmp_path / "page.md").read_text() == REPRODUCTION.with_suffix(".md").read_text()

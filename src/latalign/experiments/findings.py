@@ -254,7 +254,7 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = MappingProxyType(
                 0.5,
             ),
             Claim(
-                "Nor is it better where the codes are standardized as if they were the target's own.",
+                "So it does where the codes are standardized as if they were the target's own.",
                 "linear",
                 "relrep_decoder_only (target's statistics)",
                 0.5,

@@ -98,9 +98,9 @@ def reproduce(
     out = made_folder(folder)
     lab = Lab(Cache(place.cache).made(), place.device)
     console.print(f"preset {size.name}{f'; cut: {size.cuts}' if size.cuts else ''}", markup=False)
-    minutes = estimated(plans, lab, place.jobs) / 60
+    minutes = round(estimated(plans, lab, place.jobs) / 60)
     console.print(
-        f"about {minutes:.0f} minutes on {place.device} with {place.jobs} "
+        f"{f'about {minutes} minutes' if minutes > 1 else 'a minute or less'} on {place.device} with {place.jobs} "
         f"process{'es' if place.jobs > 1 else ''}; what is done is kept in {place.cache}",
         markup=False,
     )
