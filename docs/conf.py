@@ -19,7 +19,7 @@ project_copyright = author
 version = release = latalign.__version__
 
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "reproduction/*.md"]
 templates_path = ["_templates"]
 default_role = "py:obj"
 
