@@ -131,7 +131,6 @@ class RelativeMap:
             If `X` is not 2-D, not `dim_source` wide or not finite, or a distance overflows its dtype.
         """
         rows = as_rows(X, "RelativeMap", dim=self.dim_source)
-        require_finite(rows, "RelativeMap")
         dtype = rows.dtype if rows.dtype.kind == "f" else np.dtype(np.float64)
         out = np.empty((len(rows), self.dim_target), dtype)
         self.kernel(dtype)(rows, out)

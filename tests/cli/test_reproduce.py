@@ -8,7 +8,9 @@ pytest.importorskip("torch")
 pytest.importorskip("pooch")
 pytest.importorskip("matplotlib")
 
+from latalign.cli.experiments import TABLES
 from latalign.experiments import reproduce as module
+from latalign.experiments import tables
 
 
 @pytest.fixture
@@ -58,3 +60,7 @@ def test_no_table(asked):
 def test_a_folder_that_cannot_be_is_said_in_a_line(tmp_path):
     refused(run("reproduce", "table1", "-o", tmp_path / "no" / "out"), 1, "does not exist. Make it first")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_knows_every_table():
+    assert (*tables.TABLES, "all") == TABLES

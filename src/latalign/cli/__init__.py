@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latalign.cli import reproduction as _reproduction  # noqa: F401 - adds its command
+from latalign.cli import experiments as _experiments  # noqa: F401 - adds its commands
 from latalign.cli.commands import main
 
 __all__ = ["main"]

@@ -30,7 +30,8 @@ Files of rows:
 """
 
 
-def _seed(draws: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def seed_option(draws: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option of a seed, which draws what `draws` says."""
     return click.option(
         "--seed", metavar="NUMBER", type=click.IntRange(min=0), default=0, show_default=True, help=draws
     )
@@ -115,7 +116,7 @@ def main() -> None:
     help="The share of the pairs to measure on, by a second fit that does not see them (equal pairs stay "
     "together). 0 leaves it out.",
 )
-@_seed("Draws the folds and the held-out pairs.")
+@seed_option("Draws the folds and the held-out pairs.")
 @click.option(
     "--precision",
     type=click.Choice(["double", "fast"]),
@@ -216,7 +217,7 @@ def apply(map_file: Path, input: Location, output: Location, batch_rows: int | N
 @main.command(epilog=_FILES + EXIT_STATUSES)
 @click.argument("map_file", metavar="MAP", type=MapFile())
 @_pairing
-@_seed("Draws the queries where there are more than 2000 rows.")
+@seed_option("Draws the queries where there are more than 2000 rows.")
 @_json_option
 @debug_option
 def evaluate(
@@ -248,7 +249,9 @@ def evaluate(
 
 @main.command(epilog=_FILES + EXIT_STATUSES)
 @_pairing
-@_seed("Draws the folds, and the rows among which neighbors are looked for where there are more than 5000.")
+@seed_option(
+    "Draws the folds, and the rows among which neighbors are looked for where there are more than 5000."
+)
 @_json_option
 @debug_option
 def compare(
@@ -288,38 +291,6 @@ def inspect(map_file: Path, as_json: bool) -> None:
     if isinstance(loaded, AffineMap) and loaded.evidence is not None and loaded.evidence.heldout is not None:
         parts.append(show.heldout_table(loaded.evidence.heldout))
     _print(parts)
-
-
-@main.command(epilog=EXIT_STATUSES)
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("latalign-demo"),
-    show_default=True,
-    help="The folder to write the picture, the table and the map to.",
-)
-@click.option(
-    "--epochs",
-    metavar="NUMBER",
-    type=click.IntRange(min=1),
-    help="Passes over the training images; the demo's own few unless given.",
-)
-@_seed("Draws weights, batches and anchors.")
-@debug_option
-def demo(folder: Path, epochs: int | None, seed: int) -> None:
-    """Let two autoencoders read each other's codes.
-
-    Two of different architecture are trained on real images and aligned from 100 anchors, by every method.
-    Needs the extra: pip install 'latalign[experiments]'
-    """
-    from latalign.cli import show
-    from latalign.experiments.demo import run_demo
-
-    more: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
-    run_demo(folder, seed=seed, console=show.console(), **more)
 
 
 def _map_json(map_: AffineMap) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _FREE = ("similarity", "linear", "ridge")  # of the scale of the source
 
 Limits = tuple[float | None, float | None]
 # By direction, for the claims whose limit depends on it.
-_FULL: Mapping[str, Mapping[str, Limits]] = {
+_RATIOS: Mapping[str, Mapping[str, Limits]] = {
     "conv_to_mlp": {"all": (None, 0.75), "100": (None, 0.75), "similarity": (None, 0.85)},
     "mlp_to_conv": {"all": (None, 0.80), "100": (None, 0.85), "similarity": (None, None)},
 }
@@ -74,7 +74,7 @@ def checks(tables: Mapping[str, Table]) -> Iterator[Check]:
     """
     five = tables["table5"]
     yield Check("MNIST: the floor of a sigmoid", tables["table1"].results[0].floor, 0.455, 0.475)
-    for direction in _FULL:
+    for direction in _RATIOS:
         yield from _direction(five, direction)
     yield from _labels_only(tables["table4"])
 
@@ -87,7 +87,7 @@ def _direction(table: Table, direction: str) -> Iterator[Check]:
         return table.cell(column, direction=direction, latent=_LATENT, anchors=anchors)
 
     arrow = direction.replace("_to_", " → ")
-    limits = _FULL[direction]
+    limits = _RATIOS[direction]
     own = "mlp" if direction.endswith("mlp") else "conv"
     expected = _OWN.get(table.preset.name, _OWN["full"])
     yield Check(f"{own}: its own error", error(own, 100), *expected[own])
@@ -121,7 +121,7 @@ def _direction(table: Table, direction: str) -> Iterator[Check]:
 
 
 def _labels_only(table: Table) -> Iterator[Check]:
-    for direction in _FULL:
+    for direction in _RATIOS:
         row = {"networks": f"Fashion-MNIST {direction}", "latent": _LATENT}
         means = table.cell("means_linear", **row).median
         arrow = direction.replace("_to_", " → ")

@@ -53,6 +53,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def first_of_classes(self, count: int) -> NDArray[np.intp]:
+        """Return the numbers of the first image of each class, in order; those of the first `count` of them."""
+        return np.sort(np.unique(self.labels, return_index=True)[1])[:count]
+
     def take(self, index: slice | NDArray[np.intp]) -> Split:
         """Return the images at `index`, with their labels."""
         return Split(self.images[index], self.labels[index])

@@ -258,7 +258,7 @@ def _table(crossings: tuple[Crossing, ...]) -> Table:
 def _picture(setting: Setting, coded: Mapping[str, Coded], crossings: tuple[Crossing, ...]) -> Figure:
     """Draw the first test image of each class, and what becomes of it by every method."""
     dataset = setting.dataset
-    shown = np.sort(np.unique(dataset.test.labels, return_index=True)[1])[:_SHOWN]
+    shown = dataset.test.first_of_classes(_SHOWN)
     inputs = dataset.normalized(dataset.test.take(shown))
     rows = [
         picture.Row("input"),

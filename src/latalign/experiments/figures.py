@@ -55,7 +55,7 @@ def figure4(lab: Lab, preset: Preset) -> Figure:
 def _drawn(title: str, measures: dict[str, dict[str, Measure]], lab: Lab) -> Figure:
     first = next(iter(next(iter(measures.values())).values()))
     data = dataset(first.data)
-    shown = np.sort(np.unique(data.test.labels, return_index=True)[1])[:_SHOWN]
+    shown = data.test.first_of_classes(_SHOWN)
     inputs = data.normalized(data.test.take(shown))
     rows = ["input", *next(iter(measures.values()))]
     panels = [

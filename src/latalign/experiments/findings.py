@@ -153,8 +153,10 @@ def _ratio(one: float, other: float, floor: float) -> float:
 
 def _paired(one: Sequence[float], other: Sequence[float]) -> list[tuple[float, float]]:
     """Pair errors of the same seed, and of the same draw of anchors where both have more than the first."""
-    count = min(len(one), len(other))
-    return list(zip(one[:: len(one) // count], other[:: len(other) // count], strict=False))
+    few, many = sorted((len(one), len(other)))
+    if many % few:  # some failed, and nothing tells which of the others belong together
+        return []
+    return list(zip(one[:: len(one) // few], other[:: len(other) // few], strict=True))
 
 
 def _range(ratios: Sequence[float]) -> str:

@@ -35,7 +35,7 @@ class Result:
     failures : tuple of str
         Why others have none.
     seeds : int
-        How many pairs of networks the errors are of.
+        How many pairs of networks were asked for.
     seconds : float
         For measuring them, trainings not counted.
     paper : float or None

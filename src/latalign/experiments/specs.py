@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, final
 
 from latalign.relative import Similarity
@@ -114,21 +114,14 @@ def required(spec: Trainable) -> tuple[Network, ...]:
             return ()
 
 
-def record(spec: object) -> dict[str, Any]:
-    """Return a specification as plain JSON values, its kind included.
-
-    The kind of a part is included where another kind has the same fields, so that measures of a relative
-    decoder and of a network trained end to end are two entries of the cache.
-    """
-    values: dict[str, Any] = asdict(spec)  # type: ignore[call-overload]
-    for field in fields(spec):  # type: ignore[arg-type]
-        part = getattr(spec, field.name)
-        if isinstance(part, RelativeDecoder | EndToEnd):
-            values[field.name] = record(part)
-    return {"kind": type(spec).__name__, **values}
+def record(spec: Any) -> dict[str, Any]:
+    """Return a dataclass as plain JSON values, with the kind of it and of each of its parts."""
+    values = {field.name: getattr(spec, field.name) for field in fields(spec)}
+    parts = {name: record(value) if is_dataclass(value) else value for name, value in values.items()}
+    return {"kind": type(spec).__name__, **parts}
 
 
-def key(spec: object, data: str) -> str:
+def key(spec: Any, data: str) -> str:
     """Return the name of a specification's entry in the cache.
 
     Parameters

@@ -81,8 +81,11 @@ def _done(
 ) -> Iterator[tuple[int, Any]]:
     """Yield the number of each piece of work, and what the function makes of it, as they end."""
     jobs = min(place.jobs, max(1, len(work)))
-    with _heard(listen, apart=jobs > 1) as told:
-        calls = (delayed(_numbered)(function, index, one, place, told) for index, one in enumerate(work))
+    apart = jobs > 1
+    with _heard(listen, apart=apart) as told:
+        calls = (
+            delayed(_numbered)(function, index, one, place, told, apart) for index, one in enumerate(work)
+        )
         ended = Parallel(jobs, return_as="generator_unordered")(calls)
         for index, result, said in cast("Iterator[tuple[int, Any, list[str]]]", ended):
             for text in said:
@@ -91,13 +94,13 @@ def _done(
 
 
 def _numbered(
-    function: Callable[..., Any], index: int, work: Any, place: Place, told: Any
+    function: Callable[..., Any], index: int, work: Any, place: Place, told: Listen, apart: bool
 ) -> tuple[int, Any, list[str]]:
     """Do one piece of work. What the cache warns of is handed back: warnings of a process are not seen."""
-    if not callable(told):  # in a process of its own: an interruption is for the parent to deal with
+    if apart:  # in a process of its own: an interruption is for the parent to deal with
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     lab = _lab(place.cache, place.device)
-    lab.progress = told if callable(told) else lambda *event: told.put(event)
+    lab.progress = told
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CacheWarning)
         result = function(lab, work)
@@ -111,11 +114,12 @@ def _lab(cache: str, device: str) -> Lab:
 
 def _train(lab: Lab, spec: Trainable) -> Outcome:
     began = time.perf_counter()
+    failure = None
     try:
         lab.trained(spec)
     except ValueError as error:
-        return Outcome(None, time.perf_counter() - began, str(error))
-    return Outcome(None, time.perf_counter() - began)
+        failure = str(error)
+    return Outcome(None, time.perf_counter() - began, failure)
 
 
 def _measure(lab: Lab, group: Sequence[Measure]) -> list[tuple[Measure, Outcome]]:
@@ -143,9 +147,20 @@ def _outcome(lab: Lab, measure: Measure) -> Outcome:
     return Outcome(error, seconds)
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class _Mailbox:
+    """What progress is told to in another process: it puts every event into the parent's queue."""
+
+    queue: Any
+
+    def __call__(self, *event: Any) -> None:
+        self.queue.put(event)
+
+
 @contextmanager
-def _heard(listen: Listen, *, apart: bool) -> Iterator[Any]:
-    """Give what progress is told to: the listener itself, or a queue to it from other processes."""
+def _heard(listen: Listen, *, apart: bool) -> Iterator[Listen]:
+    """Give what progress is told to: the listener itself, or a mailbox of it for other processes."""
     if not apart:
         yield listen
         return
@@ -159,7 +174,7 @@ def _heard(listen: Listen, *, apart: bool) -> Iterator[Any]:
         thread = threading.Thread(target=pass_on, daemon=True)
         thread.start()
         try:
-            yield queue
+            yield _Mailbox(queue)
         finally:
             queue.put(None)
             thread.join()
