@@ -10,7 +10,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from benchmarks import applying, fitting
+from benchmarks import applying, fitting, selection
 from benchmarks.harness import Figure
 
 SUITES = {
@@ -23,6 +23,7 @@ SUITES = {
         fitting.rigid,
         fitting.many_rows,
         applying.apply,
+        selection.selection,
     )
 }
 

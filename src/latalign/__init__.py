@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         OrthogonalAligner,
         RidgeAligner,
         RigidAligner,
+        ShrunkAligner,
         SimilarityAligner,
     )
     from latalign.evaluation import Comparison, Evaluation, compare, evaluate
@@ -76,6 +77,7 @@ __all__ = [
     "RelativeMap",
     "RidgeAligner",
     "RigidAligner",
+    "ShrunkAligner",
     "SimilarityAligner",
     "StitchingEvidence",
     "StitchingMap",

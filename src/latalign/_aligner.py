@@ -77,7 +77,7 @@ class BaseAligner(
             As in `latalign.fit`.
         """
         pairs, flat = self._checked(X, y, sample_weight, reset=True, ensure_min_samples=2)
-        self._start(pairs, flat)
+        self._start(pairs, flat, whole=True)
         self._add(pairs)
         self._map = self._solved(pairs)
         return self
@@ -103,7 +103,7 @@ class BaseAligner(
         first = not self.__sklearn_is_fitted__()
         pairs, flat = self._checked(X, y, sample_weight, reset=first)
         if first:
-            self._start(pairs, flat)
+            self._start(pairs, flat, whole=False)
         self._add(pairs)
         self._map = None
         return self
@@ -218,8 +218,11 @@ class BaseAligner(
     def _grams(self) -> Grams:
         return METHODS[self._method].grams
 
-    def _n_folds(self) -> int:
-        """Return how many fold moments are kept for the choices that are left open."""
+    def _n_folds(self, pairs: Pairs, whole: bool) -> int:
+        """Return how many fold moments are kept for the choices that are left open.
+
+        The pairs are all there will be if `whole`, else the first of a stream.
+        """
         return 1
 
     def _checked(
@@ -231,9 +234,9 @@ class BaseAligner(
         pairs = Pairs.of(x, target.reshape(len(target), -1), sample_weight, caller=type(self).__name__)
         return pairs, target.ndim == 1
 
-    def _start(self, pairs: Pairs, flat: bool) -> None:
+    def _start(self, pairs: Pairs, flat: bool, *, whole: bool) -> None:
         dims = pairs.source.shape[1], pairs.target.shape[1]
-        self._folds = (Moments.zero(*dims),) * self._n_folds()
+        self._folds = (Moments.zero(*dims),) * self._n_folds(pairs, whole)
         self._flat = flat
         self._map = None  # that of an earlier fit is none of these pairs, also where this one fails
 

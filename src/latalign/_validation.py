@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
@@ -192,3 +194,39 @@ class Pairs:
         """Raise a ValueError that counts the rows with NaN or infinity, if there are any."""
         require_finite(self.source, f"{self.caller}: the source X")
         require_finite(self.target, f"{self.caller}: the target Y")
+
+
+def checked_alpha(alpha: float, *, infinite: bool = False) -> float:
+    """Return a penalty as a number of zero or more, finite unless it may be infinite."""
+    penalty = _number(alpha)
+    if not (penalty >= 0 and (infinite or math.isfinite(penalty))):
+        finite = "number of zero or more" if infinite else "finite number of zero or more"
+        raise ValueError(f'alpha needs a {finite}, or "auto"; got {alpha!r}')
+    return penalty
+
+
+def checked_scale(scale: float) -> float:
+    """Return the scale of a similarity map as a finite number of zero or more."""
+    factor = _number(scale)
+    if not (math.isfinite(factor) and factor >= 0):
+        raise ValueError(f"shrunk needs a scale that is finite and zero or more; got {scale!r}")
+    return factor
+
+
+def checked_rank(rank: int) -> int:
+    """Return a rank as a whole number of one or more."""
+    try:
+        whole = operator.index(rank)
+    except TypeError:
+        whole = 0
+    if whole < 1:
+        raise ValueError(f"low_rank needs a rank of at least 1, a whole number; got {rank!r}")
+    return whole
+
+
+def _number(value: float) -> float:
+    """Return a real number, or NaN for what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -130,7 +130,7 @@ def icp(
         The map to start from; that of `method` on the class means unless given. With one class for all
         rows and a start, this is the unrestricted algorithm [2]_.
     alpha, rank, reflection
-        As in `latalign.fit`. "low_rank" needs its rank.
+        As in `latalign.fit`. "low_rank" needs its rank, and "shrunk" its alpha.
     max_iterations : int
         Stop after so many fits.
     tol : float
@@ -234,7 +234,7 @@ def _check(method: str, given: Mapping[str, Any], neighbors: str, max_iterations
     if needs_folds(method, given):
         raise ValueError(
             "icp needs a method that is fitted without a choice among candidates, whose partners would be "
-            f'their own; got {method!r}. Name another than "auto", and for "low_rank" its rank.'
+            f'their own; got {method!r}. Name another than "auto", and for "low_rank" its rank, for "shrunk" its alpha.'
         )
     check_call(method, given, "mse")
     if neighbors not in ("mutual", "one-sided"):

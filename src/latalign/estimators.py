@@ -10,7 +10,9 @@ from latalign._validation import Pairs, require_folds
 from latalign.fitting import fit, needs_folds
 from latalign.maps import AffineMap
 from latalign.moments import Grams, Precision
-from latalign.select import Scoring
+from latalign.select import Scoring, default_folds
+
+_STREAM_FOLDS = 5
 
 
 class _RigidFamily(BaseAligner):
@@ -152,16 +154,22 @@ class AffineAligner(BaseAligner):
 class _Selecting(BaseAligner):
     """The aligners that choose something by cross-validation, and so may keep fold moments."""
 
-    n_folds: int
+    n_folds: int | None
     random_state: int | None
 
     def _open(self) -> bool:
         """Tell whether there is something left to choose."""
         return needs_folds(self._method, self._given())
 
-    def _n_folds(self) -> int:
-        require_folds(self.n_folds, type(self).__name__)
-        return self.n_folds if self._open() else 1
+    def _n_folds(self, pairs: Pairs, whole: bool) -> int:
+        if self.n_folds is not None:
+            require_folds(self.n_folds, type(self).__name__)
+        if not self._open():
+            return 1
+        if self.n_folds is not None:
+            return self.n_folds
+        # How many pairs a stream will have is not known at its first batch.
+        return default_folds(pairs) if whole else _STREAM_FOLDS
 
 
 @final
@@ -173,8 +181,8 @@ class RidgeAligner(_Selecting):
     alpha : float or "auto"
         The penalty. "auto" takes the one of 50 with the smallest exact leave-one-out error in `fit`,
         and with the smallest K-fold error after `partial_fit` and in `fit_moments`.
-    n_folds : int
-        Folds that `partial_fit` deals its rows out to.
+    n_folds : int, optional
+        Folds that `partial_fit` deals its rows out to; 5 unless given.
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
     random_state : int or None
@@ -196,7 +204,7 @@ class RidgeAligner(_Selecting):
         self,
         *,
         alpha: float | Literal["auto"] = "auto",
-        n_folds: int = 5,
+        n_folds: int | None = None,
         precision: Precision = "double",
         random_state: int | None = 0,
     ) -> None:
@@ -210,6 +218,49 @@ class RidgeAligner(_Selecting):
 
 
 @final
+class ShrunkAligner(_Selecting):
+    """Least squares drawn to the best similarity map (`solve.shrunk`), intercept free.
+
+    Parameters
+    ----------
+    alpha : float or "auto"
+        The penalty. "auto" takes the one of 52 with the smallest K-fold error, zero and infinity among
+        them, and the scale of the similarity map with it.
+    n_folds : int, optional
+        Folds of the cross-validation; as in `latalign.fit` unless given, and 5 after `partial_fit`.
+    precision : {"double", "fast"}
+        The dtype in which rows are multiplied.
+    random_state : int or None
+        Draws the folds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import ShrunkAligner
+    >>> X = np.random.default_rng(0).normal(size=(20, 3))
+    >>> ShrunkAligner().fit(X, 2 * X + 1).map_.matrix.round(6) + 0.0
+    array([[2., 0., 0.],
+           [0., 2., 0.],
+           [0., 0., 2.]])
+    """
+
+    _method = "shrunk"
+
+    def __init__(
+        self,
+        *,
+        alpha: float | Literal["auto"] = "auto",
+        n_folds: int | None = None,
+        precision: Precision = "double",
+        random_state: int | None = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.n_folds = n_folds
+        self.precision = precision
+        self.random_state = random_state
+
+
+@final
 class LowRankAligner(_Selecting):
     """An affine map of limited rank (`solve.low_rank`): reduced-rank ridge regression.
 
@@ -219,7 +270,8 @@ class LowRankAligner(_Selecting):
         The rank; "auto" by K-fold cross-validation.
     alpha : float or "auto"
         A penalty on top; "auto" by generalized cross-validation.
-    n_folds : int
+    n_folds : int, optional
+        Folds of the cross-validation; as in `latalign.fit` unless given, and 5 after `partial_fit`.
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
     random_state : int or None
@@ -243,7 +295,7 @@ class LowRankAligner(_Selecting):
         *,
         rank: int | Literal["auto"] = "auto",
         alpha: float | Literal["auto"] = "auto",
-        n_folds: int = 5,
+        n_folds: int | None = None,
         precision: Precision = "double",
         random_state: int | None = 0,
     ) -> None:
@@ -262,7 +314,8 @@ class AutoAligner(_Selecting):
     ----------
     scoring : {"mse", "cosine", "recall@1"}
         What to select by. Only "mse" can be had from moments: `partial_fit` and `fit_moments` need it.
-    n_folds : int
+    n_folds : int, optional
+        Folds of the cross-validation; as in `latalign.fit` unless given, and 5 after `partial_fit`.
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
     random_state : int or None
@@ -283,7 +336,7 @@ class AutoAligner(_Selecting):
         self,
         *,
         scoring: Scoring = "mse",
-        n_folds: int = 5,
+        n_folds: int | None = None,
         precision: Precision = "double",
         random_state: int | None = 0,
     ) -> None:

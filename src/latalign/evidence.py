@@ -26,9 +26,11 @@ class Candidate:
     standard_error : float
         The standard error of that mean, from the spread over the folds.
     alpha : float or None
-        The ridge penalty that did best, where the method has one.
+        The penalty that did best, where the method has one.
     target_rank : int or None
         The rank that did best, for the methods that limit it.
+    scale : float or None
+        The scale of the similarity map that did best, for "shrunk".
     """
 
     method: str
@@ -36,6 +38,7 @@ class Candidate:
     standard_error: float
     alpha: float | None = None
     target_rank: int | None = None
+    scale: float | None = None
 
 
 @final
@@ -56,9 +59,11 @@ class Evidence:
         The relative rounding error of the coefficients, eps × the condition of the matrix solved with.
         It says nothing about noise in the data.
     alpha : float or None
-        The ridge penalty, where there is one.
+        The penalty, where there is one; infinite where "shrunk" is the similarity map itself.
     target_rank : int or None
         The rank that the method limits the map to, where it does.
+    scale : float or None
+        The scale of the similarity map that "shrunk" is drawn to.
     scoring : str or None
         What the candidates were compared by.
     baseline : float or None
@@ -75,14 +80,22 @@ class Evidence:
     error_bound: float
     alpha: float | None = None
     target_rank: int | None = None
+    scale: float | None = None
     scoring: str | None = None
     baseline: float | None = None
     candidates: tuple[Candidate, ...] = ()
     heldout: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values; numbers that JSON has no word for become null."""
-        return cast("dict[str, Any]", plain(asdict(self)))
+        """Return the record as plain JSON values; numbers that JSON has no word for become null.
+
+        A `scale` is there only where there is one.
+        """
+        record = cast("dict[str, Any]", plain(asdict(self)))
+        for part in (record, *record["candidates"]):
+            if part["scale"] is None:
+                del part["scale"]
+        return record
 
     @staticmethod
     def from_json(record: object) -> Evidence:
@@ -170,6 +183,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "method": str,
     "alpha": (int, float, type(None)),
     "target_rank": (int, type(None)),
+    "scale": (int, float, type(None)),
     "scoring": (str, type(None)),
     "baseline": (int, float, type(None)),
     "candidates": list,
@@ -193,6 +207,8 @@ def _checked(record: object, kind: type, name: str) -> dict[str, Any]:
             raise ValueError(f"{name}.{key} has the wrong type, {type(value).__name__}")
         if key in _COUNTS and value is not None and value < 0:
             raise ValueError(f"{name}.{key} is less than zero: {value}")
+    if values.get("scale") is not None and values.get("alpha") is None:
+        values["alpha"] = math.inf  # a penalty toward a similarity map that JSON had no word for
     try:
         kind(**values)
     except TypeError as error:

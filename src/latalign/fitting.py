@@ -20,11 +20,14 @@ from latalign.select import (
     SCORINGS,
     Folds,
     Scoring,
+    Validated,
     baseline_error,
     choose,
     cross_validate,
-    cross_validate_rows,
+    default_folds,
     rounding_floor,
+    validated,
+    validated_by_rows,
 )
 
 # The relative error of the coefficients that is worth a warning.
@@ -41,7 +44,7 @@ def fit(
     rank: int | Literal["auto"] | None = None,
     reflection: bool | None = None,
     scoring: Scoring = "mse",
-    n_folds: int = 5,
+    n_folds: int | None = None,
     precision: Precision = "double",
     random_state: int | np.random.Generator | None = 0,
 ) -> AffineMap:
@@ -53,22 +56,22 @@ def fit(
     Y : array-like of shape (n, dim_target)
         Row i of both is the same thing, seen by two models. float16, float32, float64 or integers.
     method : str
-        "rigid" and "linear" are the paper's; "orthogonal", "similarity", "affine", "ridge" and
+        "rigid" and "linear" are the paper's; "orthogonal", "similarity", "affine", "ridge", "shrunk" and
         "low_rank" its neighbours. "auto" takes the one with the smallest cross-validated error, and of
-        two within 1 % the simpler.
+        two that do equally well the simpler.
     sample_weight : array-like of shape (n,), optional
         What each pair counts, zero or more.
     alpha : float or "auto", optional
-        The penalty of "ridge" ("auto", exact leave-one-out, unless given) and of "low_rank" ("auto" where
-        the rank is chosen, else 0).
+        The penalty of "ridge" ("auto", exact leave-one-out, unless given), of "shrunk" (cross-validated,
+        with its scale, unless given) and of "low_rank" ("auto" where the rank is chosen, else 0).
     rank : int or "auto", optional
         The rank of "low_rank"; cross-validated unless given.
     reflection : bool, optional
         Whether the rigid family may reflect; it may unless told otherwise.
     scoring : {"mse", "cosine", "recall@1"}
         What "auto" selects by. With few anchors they disagree: choose by what the map is for.
-    n_folds : int
-        Folds of the cross-validation.
+    n_folds : int, optional
+        Folds of the cross-validation: 5 unless given, and 20 of up to 200 pairs (see `default_folds`).
     precision : {"double", "fast"}
         The dtype in which blocks of rows are multiplied; see `Moments.of`.
     random_state : int, Generator or None
@@ -112,7 +115,7 @@ def fit(
     pairs = Pairs.of(X, Y, sample_weight, caller="fit")
     given = _given(alpha=alpha, rank=rank, reflection=reflection)
     check_call(method, given, scoring)
-    folds = _folds_of(pairs, method, given, n_folds, precision, as_generator(random_state, "fit"))
+    folds = _folds_of(pairs, method, given, scoring, n_folds, precision, as_generator(random_state, "fit"))
     if method == "auto" and scoring != "mse" and isinstance(folds, Folds):
         fitted = _choose_by_rows(folds, scoring)
     elif isinstance(folds, Folds):
@@ -136,8 +139,8 @@ def fit_moments(
     ----------
     *folds : Moments
         Moments of disjoint sets of pairs, drawn alike. Several make exact K-fold cross-validation of
-        every choice possible ("auto", the rank of "low_rank", the penalty of "ridge"); of a single one
-        "ridge" takes the generalized score.
+        every choice possible ("auto", the rank of "low_rank", the penalties of "ridge" and "shrunk"); of
+        a single one "ridge" takes the generalized score.
     method, alpha, rank, reflection
         As in `fit`.
 
@@ -188,7 +191,8 @@ def require_moments(folds: Sequence[object], caller: str) -> None:
 
 def needs_folds(method: str, given: Mapping[str, Any]) -> bool:
     """Tell whether a choice among candidates must be made from several folds, rows in reach or not."""
-    return method == "auto" or (method == "low_rank" and given.get("rank", "auto") == "auto")
+    open_ = {"low_rank": "rank", "shrunk": "alpha"}.get(method)
+    return method == "auto" or (open_ is not None and given.get(open_, "auto") == "auto")
 
 
 def solve_folds(
@@ -214,13 +218,14 @@ def solve_folds(
             "got 1. Give several (fit_moments(*folds)), or name the method and its parameters."
         )
     if method == "auto":
-        candidates = cross_validate(folds)
-        chosen = choose(candidates, rounding_floor(total))
+        found = validated(folds)
+        chosen = choose(found, rounding_floor(total))
         fitted = _solve(chosen.method, total, _parameters(chosen, rows=pairs is not None), pairs)
-        return _with_candidates(fitted, candidates, "mse", baseline_error(folds))
+        return _with_candidates(fitted, found, "mse", baseline_error(folds))
     if needs_folds(method, given):
         chosen = cross_validate(folds, [method_named(method)])[0]
-        given = {"alpha": "auto", **given, "rank": chosen.target_rank}
+        settled = {name: value for name, value in given.items() if value != "auto"}
+        given = {**_parameters(chosen, rows=False), **settled}
     elif method == "ridge" and given.get("alpha", "auto") == "auto" and pairs is None and len(folds) > 1:
         given = {"alpha": cross_validate(folds, [method_named(method)])[0].alpha}
     return _solve(method, total, given, pairs)
@@ -293,12 +298,15 @@ def _folds_of(
     pairs: Pairs,
     method: str,
     given: Mapping[str, Any],
-    n_folds: int,
+    scoring: str,
+    n_folds: int | None,
     precision: Precision,
     rng: np.random.Generator,
 ) -> Folds | Moments:
     """Take the moments of the rows in one pass: in folds where a choice needs them."""
     if needs_folds(method, given) and len(pairs) > 1:
+        if n_folds is None:
+            n_folds = default_folds(pairs, scoring)
         return Folds.of(pairs, n_folds, rng, precision=precision)
     grams = "source" if method == "auto" else method_named(method).grams
     return moments_of_pairs(pairs, precision=precision, grams=grams)
@@ -308,10 +316,10 @@ def _choose_by_rows(folds: Folds, scoring: Scoring) -> AffineMap:
     """Choose by a score of held-out rows, and solve from all of them."""
     total = sum(folds.moments[1:], folds.moments[0])
     check_solvable(total)
-    candidates = cross_validate_rows(folds, scoring)
-    chosen = choose(candidates, ROUNDING_OF_SCORES)
+    found = validated_by_rows(folds, scoring)
+    chosen = choose(found, ROUNDING_OF_SCORES)
     fitted = _solve(chosen.method, total, _parameters(chosen, rows=False), folds.pairs)
-    return _with_candidates(fitted, candidates, scoring, None)
+    return _with_candidates(fitted, found, scoring, None)
 
 
 def _solve(method: str, moments: Moments, given: Mapping[str, Any], pairs: Pairs | None) -> AffineMap:
@@ -330,12 +338,15 @@ def _parameters(chosen: Candidate, *, rows: bool) -> dict[str, Any]:
         return {"rank": chosen.target_rank, "alpha": "auto"}
     if chosen.method == "ridge":
         return {"alpha": "auto" if rows else chosen.alpha}
+    if chosen.method == "shrunk":
+        return {"alpha": chosen.alpha, "scale": chosen.scale}
     return {}
 
 
 def _with_candidates(
-    fitted: AffineMap, candidates: tuple[Candidate, ...], scoring: Scoring, baseline: float | None
+    fitted: AffineMap, found: Sequence[Validated], scoring: Scoring, baseline: float | None
 ) -> AffineMap:
     assert fitted.evidence is not None  # every solver gives some
+    candidates = tuple(one.candidate for one in found)
     evidence = replace(fitted.evidence, scoring=scoring, baseline=baseline, candidates=candidates)
     return replace(fitted, evidence=evidence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, final
@@ -14,7 +14,14 @@ from latalign._validation import Array
 from latalign.maps import AffineMap
 from latalign.metrics import squared_error
 from latalign.moments import Grams, Moments
-from latalign.paths import alpha_grid, best_alpha, rank_fold_errors, ridge_fold_errors
+from latalign.paths import (
+    alpha_grid,
+    best_alpha,
+    best_scales,
+    rank_fold_errors,
+    ridge_fold_errors,
+    shrunk_parabolas,
+)
 
 Parameters = Mapping[str, Any]
 Grid = tuple[Parameters, ...]
@@ -43,6 +50,19 @@ def _rank_errors(train: Moments, heldout: Moments, grid: Grid) -> Array:
     return rank_fold_errors(train, heldout, ranks, best_alpha(train)[0])
 
 
+def _shrunk_search(trains: Sequence[Moments], folds: Sequence[Moments]) -> tuple[Grid, Array]:
+    alphas = np.concatenate(([0.0], alpha_grid(trains[0] + folds[0]), [np.inf]))
+    parabolas = np.array(
+        [shrunk_parabolas(train, fold, alphas) for train, fold in zip(trains, folds, strict=True)]
+    )
+    scales = best_scales(parabolas.sum(axis=0))
+    free, slope, curvature = parabolas.transpose(1, 0, 2)
+    grid = tuple(
+        {"alpha": float(alpha), "scale": float(scale)} for alpha, scale in zip(alphas, scales, strict=True)
+    )
+    return grid, np.maximum(free - 2 * slope * scales + curvature * scales**2, 0)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -64,6 +84,9 @@ class Method:
     path : callable or None
         ``path(train, heldout, grid)``: the sums of squared errors for the whole grid where there is a
         closed form; None solves for each value in turn.
+    search : callable or None
+        ``search(trains, folds)``: the grid and its sums of squared errors on every fold, for a method
+        that takes a part of the grid from all folds together; `grid` and `path` are not read then.
     """
 
     name: str
@@ -73,6 +96,19 @@ class Method:
     uses_rows: bool = False
     grid: Callable[[Moments], Grid] = field(default=_one)
     path: Callable[[Moments, Moments, Grid], Array] | None = None
+    search: Callable[[Sequence[Moments], Sequence[Moments]], tuple[Grid, Array]] | None = None
+
+    def tried(self, trains: Sequence[Moments], folds: Sequence[Moments]) -> tuple[Grid, Array]:
+        """Return the grid, and the sum of squared errors of its points (columns) on every fold (rows)."""
+        if self.search is not None:
+            return self.search(trains, folds)
+        grid = self.points(trains, folds)
+        pairs = zip(trains, folds, strict=True)
+        return grid, np.array([self.fold_errors(train, fold, grid) for train, fold in pairs])
+
+    def points(self, trains: Sequence[Moments], folds: Sequence[Moments]) -> Grid:
+        """Return the grid alone."""
+        return self.grid(trains[0] + folds[0]) if self.search is None else self.search(trains, folds)[0]
 
     def fold_errors(self, train: Moments, heldout: Moments, grid: Grid) -> Array:
         """Return the sum of squared errors on held-out moments for every point of the grid."""
@@ -95,6 +131,7 @@ _ROWS = (
         grid=_alphas,
         path=_ridge_errors,
     ),
+    Method("shrunk", solve.shrunk, parameters=("alpha",), uses_rows=True, search=_shrunk_search),
     Method(
         "low_rank",
         solve.low_rank,

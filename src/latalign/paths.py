@@ -1,7 +1,8 @@
 """Errors along a whole path of one hyperparameter, in closed form: no refit for any of its values.
 
-One eigen-decomposition of the source Gram matrix diagonalises every ridge penalty, and one singular
-value decomposition orders every rank. What is left of each of the values is a sum.
+One eigen-decomposition of the source Gram matrix diagonalises every penalty, toward zero or toward a
+similarity map, and one singular value decomposition orders every rank. What is left of each of the
+values is a sum.
 
 References
 ----------
@@ -144,6 +145,66 @@ def ridge_fold_errors(train: Moments, heldout: Moments, alphas: Array) -> Array:
     drift = heldout.target_mean - train.target_mean - (inverse.T * step) @ spectrum.cross
     errors = heldout.yy_diagonal.sum() - 2 * linear + quadratic + heldout.weight * (drift**2).sum(axis=1)
     return np.maximum(errors, 0)
+
+
+def seen_rotation(moments: Moments) -> Array:
+    """Return the Procrustes map of the anchors in the directions that they span, zero in the others.
+
+    n anchors span n − 1 directions at most. A full rotation sends the rest somewhere too, where nothing
+    was seen to go.
+    """
+    left, values, right = svd(moments.xy)
+    seen = int(np.count_nonzero(values > moments.rounding * max(moments.xy.shape) * values[0]))
+    rank = min(seen, max(moments.count - 1, 0))
+    return left[:, :rank] @ right[:rank]
+
+
+def shrunk_parabolas(train: Moments, heldout: Moments, alphas: Array) -> Array:
+    """Return for every penalty the sum of squared errors on held-out moments as a function of the scale.
+
+    The map for a penalty and a scale is linear in the scale, so the error is a parabola in it:
+    a − 2 b·scale + c·scale². `train` gives both the map and the rotation that it is drawn to.
+
+    Returns
+    -------
+    (3, n_alphas) array
+        The rows a, b and c.
+    """
+    spectrum = Spectrum.of(train)
+    rotation = spectrum.vectors.T @ seen_rotation(train)
+    values = spectrum.values[:, None]
+    inverse = 1 / (values + alphas)
+    with np.errstate(divide="ignore", over="ignore"):
+        toward = 1 / (1 + values / alphas)  # alpha / (value + alpha), for alphas of 0 and infinity as well
+    # Held-out co-moments about the means of the training rows, which are those of the map.
+    step = (heldout.source_mean - train.source_mean) @ spectrum.vectors
+    away = heldout.target_mean - train.target_mean
+    cross = spectrum.vectors.T @ heldout.xy + heldout.weight * np.outer(step, away)
+    gram = spectrum.vectors.T @ heldout.xx @ spectrum.vectors + heldout.weight * np.outer(step, step)
+    none = heldout.yy_diagonal.sum() + heldout.weight * away.dot(away)
+
+    def product(u: Array, left: Array, v: Array, right: Array) -> Array:
+        return np.einsum("jk,jk->k", u, (gram * (left @ right.T)) @ v)
+
+    fitted, drawn = spectrum.cross, rotation
+    free = none - 2 * (fitted * cross).sum(axis=1) @ inverse + product(inverse, fitted, inverse, fitted)
+    slope = (drawn * cross).sum(axis=1) @ toward - product(inverse, fitted, toward, drawn)
+    return np.array([free, slope, np.maximum(product(toward, drawn, toward, drawn), 0)])
+
+
+def best_scales(parabolas: Array) -> Array:
+    """Return the scale with the smallest error for every penalty, between zero and that of a similarity.
+
+    Parameters
+    ----------
+    parabolas : (3, n_alphas) array
+        As of `shrunk_parabolas`, summed over folds. The last penalty is infinite: it tells the scale of
+        the best similarity map. A small penalty hardly feels its scale, which would follow the noise far
+        beyond.
+    """
+    _, slope, curvature = parabolas
+    scales = np.divide(slope, curvature, out=np.zeros_like(slope), where=curvature > 0)
+    return np.clip(scales, 0, max(float(scales[-1]), 0))
 
 
 def target_directions(spectrum: Spectrum, alpha: float) -> Array:

@@ -30,11 +30,14 @@ _ROW_SCORES: Mapping[str, Callable[[Rows, Rows], float]] = MappingProxyType(
 )
 SCORINGS = ("mse", *_ROW_SCORES)
 
-# Of two errors this close the simpler method wins.
-_TIE = 1.01
+# Of two errors this close the simpler method wins; and of two that the folds do not tell apart, up to
+# the second limit.
+_TIE, _DOUBTFUL = 1.01, 1.05
 # Scores of rows cost a map and a search for every point of a grid: so few rows and points are looked at.
 _SCORED_ROWS = 1000
 _SCORED_POINTS = 13
+_FOLDS, _FOLDS_OF_FEW, _FEW_PAIRS = 5, 20, 200
+_FOLD_VALUES = 1 << 24  # 128 MiB
 _KEYED_ROWS = 128  # a block stays in the cache
 
 
@@ -89,6 +92,18 @@ class Folds:
         return self.pairs.take(np.flatnonzero(self.number == fold)[:_SCORED_ROWS])
 
 
+def default_folds(pairs: Pairs, scoring: str = "mse") -> int:
+    """Return in how many folds pairs are cross-validated unless something else is asked for.
+
+    Five. Of few pairs up to twenty, because four fifths of them may span fewer dimensions than all do,
+    and then say little of a map that is fitted to all. Not for scores that compare the rows of a fold
+    with one another, nor where the moments of so many folds would fill the memory.
+    """
+    dims = pairs.source.shape[1] * sum(side.shape[1] for side in (pairs.source, pairs.target))
+    few = scoring == "mse" and len(pairs) <= _FEW_PAIRS
+    return max(_FOLDS, min(_FOLDS_OF_FEW, _FOLD_VALUES // dims)) if few else _FOLDS
+
+
 def cross_validate(
     folds: Sequence[Moments], methods: Sequence[Method] = tuple(METHODS.values())
 ) -> tuple[Candidate, ...]:
@@ -117,38 +132,49 @@ def cross_validate(
     >>> X = np.random.default_rng(0).normal(size=(100, 3))
     >>> folds = [latalign.Moments.of(X[k::5], X[k::5] + 1) for k in range(5)]
     >>> sorted(found.method for found in latalign.cross_validate(folds) if found.error < 1e-12)
-    ['affine', 'ridge', 'rigid', 'similarity']
+    ['affine', 'ridge', 'rigid', 'shrunk', 'similarity']
     """
+    return tuple(found.candidate for found in validated(folds, methods))
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Validated:
+    """A candidate with what every fold adds to its error."""
+
+    candidate: Candidate
+    shares: Array
+
+
+def validated(
+    folds: Sequence[Moments], methods: Sequence[Method] = tuple(METHODS.values())
+) -> tuple[Validated, ...]:
+    """Return what `cross_validate` returns, with the shares of the folds."""
     if len(folds) < 2 or not all(fold.count for fold in folds):
         raise ValueError(
             "cross_validate needs Moments of at least 2 folds, each of 1 pair or more; got folds of "
             f"{[fold.count for fold in folds]} pairs"
         )
     trains = all_but_one(folds)
-    total = trains[0] + folds[0]
-    weights = np.array([fold.weight for fold in folds]) * total.dim_target
-    found: list[Candidate] = []
+    weights = np.array([fold.weight for fold in folds]) * folds[0].dim_target
+    found: list[Validated] = []
     for method in methods:
-        grid = method.grid(total)
-        sums = np.array(
-            [method.fold_errors(train, fold, grid) for train, fold in zip(trains, folds, strict=True)]
-        )
-        found.append(_candidate(method, grid, sums / weights[:, None], weights))
-    return tuple(sorted(found, key=lambda candidate: candidate.error))
+        grid, sums = method.tried(trains, folds)
+        found.append(_validated(method, grid, sums / weights[:, None], weights))
+    return tuple(sorted(found, key=lambda one: one.candidate.error))
 
 
-def cross_validate_rows(
+def validated_by_rows(
     folds: Folds, scoring: Scoring, methods: Sequence[Method] = tuple(METHODS.values())
-) -> tuple[Candidate, ...]:
+) -> tuple[Validated, ...]:
     """Return every method with one minus its cross-validated score on held-out rows, best first."""
     score = _ROW_SCORES[scoring]
     trains = all_but_one(folds.moments)
-    total = trains[0] + folds.moments[0]
     heldout = [folds.heldout_rows(k) for k in range(len(trains))]
     weights = np.array([len(part) for part in heldout], dtype=np.float64)
-    found: list[Candidate] = []
+    found: list[Validated] = []
     for method in methods:
-        grid = _thinned(method.grid(total))
+        grid = _thinned(method.points(trains, folds.moments))
         errors = np.array(
             [
                 # Rounding may take a perfect score above 1.
@@ -156,23 +182,33 @@ def cross_validate_rows(
                 for train, part in zip(trains, heldout, strict=True)
             ]
         )
-        found.append(_candidate(method, grid, errors, weights))
-    return tuple(sorted(found, key=lambda candidate: candidate.error))
+        found.append(_validated(method, grid, errors, weights))
+    return tuple(sorted(found, key=lambda one: one.candidate.error))
 
 
-def choose(candidates: Sequence[Candidate], floor: float = 0.0) -> Candidate:
-    """Return the candidate with the smallest error, or the simplest within 1 % of it.
+def choose(found: Sequence[Validated], floor: float = 0.0) -> Candidate:
+    """Return the candidate with the smallest error, or the simplest that is as good.
+
+    As good is what is within 1 % of it, or within 5 % where the standard error of the difference, fold
+    by fold, is larger than the difference: of many candidates the best on few rows was lucky as well.
 
     Parameters
     ----------
-    candidates : sequence of Candidate
+    found : sequence of Validated
     floor : float
         What counts as no error at all: differences below it are rounding.
     """
-    limit = _TIE * min(candidate.error for candidate in candidates) + floor
+    best = min(found, key=lambda one: one.candidate.error)
+    least = best.candidate.error
     order = {name: position for position, name in enumerate(METHODS)}
-    close = [candidate for candidate in candidates if candidate.error <= limit]
-    return min(close, key=lambda candidate: order[candidate.method])
+
+    def as_good(one: Validated) -> bool:
+        more = one.shares - best.shares
+        noise = float(more.std(ddof=1) * np.sqrt(len(more)))
+        allowed = min(noise, (_DOUBTFUL - 1) * least)
+        return one.candidate.error <= max(_TIE * least, least + allowed) + floor
+
+    return min((one.candidate for one in found if as_good(one)), key=lambda one: order[one.method])
 
 
 def baseline_error(folds: Sequence[Moments]) -> float:
@@ -254,20 +290,22 @@ def _bits(rows: Rows) -> NDArray[np.uint64]:
     return bits
 
 
-def _candidate(method: Method, grid: Grid, errors: Array, weights: Array) -> Candidate:
+def _validated(method: Method, grid: Grid, errors: Array, weights: Array) -> Validated:
     """Return the best point of the grid, given its error on every fold (rows: folds)."""
     means = weights @ errors / weights.sum()
     best = int(np.argmin(means))
     spread = float(errors[:, best].std(ddof=1) / np.sqrt(len(errors)))
     point = grid[best]
     alpha = point.get("alpha")
-    return Candidate(
+    candidate = Candidate(
         method=method.name,
         error=float(means[best]),
         standard_error=spread,
         alpha=alpha if isinstance(alpha, float) else None,
         target_rank=point.get("rank"),
+        scale=point.get("scale"),
     )
+    return Validated(candidate, errors[:, best] * (weights / weights.sum()))
 
 
 def _thinned(grid: Grid) -> Grid:

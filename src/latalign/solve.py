@@ -14,23 +14,27 @@ References
    IEEE PAMI 13 (1991) 376-380.
 .. [4] A. J. Izenman, Reduced-rank regression for the multivariate linear model, Journal of
    Multivariate Analysis 5 (1975) 248-264.
+.. [5] A. E. Hoerl, R. W. Kennard, Ridge regression: biased estimation for nonorthogonal problems,
+   Technometrics 12 (1970) 55-67.
+.. [6] B. F. Swindel, Good ridge estimators based on prior information, Communications in Statistics
+   A5 (1976) 1065-1075.
 """
 
 from __future__ import annotations
 
 import math
-import operator
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from latalign._linalg import svd
-from latalign._validation import Array, Pairs
+from latalign._validation import Array, Pairs, checked_alpha, checked_rank, checked_scale
 from latalign.evidence import Evidence
 from latalign.least_squares import Solution, solve_gram, solve_rows
 from latalign.maps import AffineMap
 from latalign.moments import Moments
-from latalign.paths import Spectrum, best_alpha, target_directions
+from latalign.paths import Spectrum, best_alpha, seen_rotation, target_directions
 
 
 def rigid(moments: Moments, *, reflection: bool = True) -> AffineMap:
@@ -129,7 +133,7 @@ def similarity(moments: Moments, *, reflection: bool = True) -> AffineMap:
         spread = moments.xx_diagonal.sum()  # an isometry keeps all of it
     else:
         spread = ((moments.xx @ matrix) * matrix).sum()
-    scale = max(float((matrix * moments.xy).sum() / spread), 0.0) if spread > 0 else 1.0
+    scale = _best_scale(moments, matrix, float(spread))
     return AffineMap(moments.source_mean, scale * matrix, moments.target_mean, "similarity", evidence)
 
 
@@ -239,15 +243,66 @@ def ridge(
     >>> solve.ridge(Moments.of(X, X + 5), alpha=2.0).matrix  # XᵀX is 2
     array([[0.5]])
     """
-    penalty = best_alpha(moments, rows)[0] if alpha == "auto" else _checked_alpha(alpha)
-    solution = (
-        _least_squares(moments, rows)
-        if penalty == 0
-        else solve_gram(
-            moments.xx, moments.xy, max_rank=moments.count - 1, alpha=penalty, rounding=moments.rounding
-        )
-    )
+    penalty = best_alpha(moments, rows)[0] if alpha == "auto" else checked_alpha(alpha)
+    solution = _penalized(moments, moments.xy, penalty, rows)
     return _linear_family("ridge", moments, solution, alpha=penalty)
+
+
+def shrunk(
+    moments: Moments, *, alpha: float, scale: float | None = None, rows: Pairs | None = None
+) -> AffineMap:
+    """Return the affine map that minimises ‖XW − Y‖² + alpha ‖W − scale·Q‖².
+
+    Q is the Procrustes map [2]_ of the same anchors, in the directions that they span. So it is ridge
+    regression [5]_ drawn to a similarity map instead of zero, an estimate from elsewhere [6]_: with few
+    anchors nearly the rigid map, with many the free one. An alpha of 0 is `affine`, an infinite alpha is
+    scale·Q, and a scale of 0 is `ridge`. `latalign.fit` chooses alpha and scale by cross-validation.
+
+    Parameters
+    ----------
+    moments : Moments
+        With the source Gram matrix.
+    alpha : float
+        The penalty, on the scale of sums of squares; it may be infinite.
+    scale : float, optional
+        That of the similarity map; the least-squares one of the same moments unless given, which is
+        somewhat large where there are few anchors, since Q was fitted to them.
+    rows : Pairs, optional
+        The pairs of the moments, to go back to where there is no penalty.
+
+    Returns
+    -------
+    AffineMap
+
+    Raises
+    ------
+    ValueError
+        If the moments lack the source Gram matrix, `alpha` is not a number of zero or more, or `scale` is
+        not finite or below zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import Moments, solve
+    >>> X = np.array([[-1.0], [1.0]])
+    >>> solve.shrunk(Moments.of(X, 3 * X + 5), alpha=2.0, scale=1.0).matrix  # XᵀX is 2, Q is 1
+    array([[2.]])
+    """
+    penalty = checked_alpha(alpha, infinite=True)
+    turn = seen_rotation(moments)
+    spread = float(((moments.xx @ turn) * turn).sum())
+    factor = _best_scale(moments, turn, spread) if scale is None else checked_scale(scale)
+    if math.isinf(penalty):
+        _, found = _procrustes(moments, reflection=True)
+        rank = min(found.rank, moments.count - 1)
+        evidence = replace(found, rank=max(rank, 0), alpha=penalty, scale=factor)
+        return AffineMap(moments.source_mean, factor * turn, moments.target_mean, "shrunk", evidence)
+    if penalty == 0:
+        solution = _least_squares(moments, rows)
+    else:  # ridge on what the similarity map leaves
+        rest = _penalized(moments, moments.xy - factor * (moments.xx @ turn), penalty, None)
+        solution = replace(rest, coefficients=factor * turn + rest.coefficients)
+    return _linear_family("shrunk", moments, solution, alpha=penalty, scale=factor)
 
 
 def low_rank(
@@ -288,15 +343,9 @@ def low_rank(
     >>> int(np.linalg.matrix_rank(found.matrix)), found.evidence.target_rank
     (2, 2)
     """
-    rank = _checked_rank(rank)
-    penalty = best_alpha(moments)[0] if alpha == "auto" else _checked_alpha(alpha)
-    solution = (
-        _least_squares(moments, rows)
-        if penalty == 0
-        else solve_gram(
-            moments.xx, moments.xy, max_rank=moments.count - 1, alpha=penalty, rounding=moments.rounding
-        )
-    )
+    rank = checked_rank(rank)
+    penalty = best_alpha(moments)[0] if alpha == "auto" else checked_alpha(alpha)
+    solution = _penalized(moments, moments.xy, penalty, rows)
     directions = target_directions(Spectrum.of(moments), penalty)[:, :rank]
     limited = Solution(
         (solution.coefficients @ directions) @ directions.T,
@@ -321,6 +370,19 @@ def _procrustes(moments: Moments, reflection: bool) -> tuple[Array, Evidence]:
     return left @ right, evidence
 
 
+def _best_scale(moments: Moments, turn: Array, spread: float) -> float:
+    """Return the least-squares scale of a rotation that leaves so much of the source's spread."""
+    return max(float((turn * moments.xy).sum() / spread), 0.0) if spread > 0 else 1.0
+
+
+def _penalized(moments: Moments, xy: Array, alpha: float, rows: Pairs | None) -> Solution:
+    """Solve about the means, with a penalty unless it is zero."""
+    if alpha == 0:
+        return _least_squares(moments, rows)
+    rank = moments.count - 1
+    return solve_gram(moments.xx, xy, max_rank=rank, alpha=alpha, rounding=moments.rounding)
+
+
 def _least_squares(moments: Moments, rows: Pairs | None) -> Solution:
     """Solve about the means, with the rows where they are in reach."""
     if rows is not None:
@@ -341,6 +403,7 @@ def _linear_family(
     *,
     alpha: float | None = None,
     target_rank: int | None = None,
+    scale: float | None = None,
 ) -> AffineMap:
     evidence = Evidence(
         anchors=moments.count,
@@ -349,25 +412,6 @@ def _linear_family(
         error_bound=solution.error_bound,
         alpha=alpha,
         target_rank=target_rank,
+        scale=scale,
     )
     return AffineMap(moments.source_mean, solution.coefficients, moments.target_mean, method, evidence)
-
-
-def _checked_rank(rank: int) -> int:
-    try:
-        whole = operator.index(rank)
-    except TypeError:
-        whole = 0
-    if whole < 1:
-        raise ValueError(f"low_rank needs a rank of at least 1, a whole number; got {rank!r}")
-    return whole
-
-
-def _checked_alpha(alpha: float) -> float:
-    try:
-        penalty = float(alpha)
-    except (TypeError, ValueError):
-        penalty = math.nan
-    if not (math.isfinite(penalty) and penalty >= 0):
-        raise ValueError(f'alpha needs a finite number of zero or more, or "auto"; got {alpha!r}')
-    return penalty

@@ -295,12 +295,14 @@ def test_condition_and_rank_are_those_of_the_rows(rng):
 
 # Laws of every method -----------------------------------------------------------------------------
 
+GIVEN = {"low_rank": {"rank": 3}, "shrunk": {"alpha": 1.0}}  # what would be chosen in folds drawn at random
+
 
 @pytest.mark.parametrize("name", METHODS)
 def test_weights_are_repeats(rng, name):
     X, Y = pairs(rng, 60, 6, 5)
     repeats = rng.integers(0, 4, 60)
-    given = {"rank": 3} if name == "low_rank" else {}
+    given = GIVEN.get(name, {})
     weighted = fit(X, Y, name, sample_weight=repeats, **given)
     repeated = fit(np.repeat(X, repeats, 0), np.repeat(Y, repeats, 0), name, **given)
     assert relative(weighted.matrix, repeated.matrix) < 1e-8
@@ -310,7 +312,7 @@ def test_weights_are_repeats(rng, name):
 @pytest.mark.parametrize("name", ["rigid", "similarity", "affine", "ridge", "low_rank"])
 def test_a_translation_of_either_side_changes_nothing_else(rng, name):
     X, Y = pairs(rng, 50, 6, 6)
-    given = {"rank": 3} if name == "low_rank" else {}
+    given = GIVEN.get(name, {})
     plain = fit(X, Y, name, **given)
     moved = fit(X + 7, Y - 4, name, **given)
     assert relative(moved.matrix, plain.matrix) < 1e-9
@@ -321,7 +323,7 @@ def test_a_translation_of_either_side_changes_nothing_else(rng, name):
 def test_a_rotation_of_the_source_is_undone(rng, name):
     X, Y = pairs(rng, 50, 6, 6)
     turn = rotation(rng, 6)
-    given = {"rank": 3} if name == "low_rank" else {}
+    given = GIVEN.get(name, {})
     np.testing.assert_allclose(
         fit(X @ turn, Y, name, **given)(X @ turn), fit(X, Y, name, **given)(X), rtol=1e-7
     )
@@ -338,7 +340,7 @@ def test_the_scale_of_the_source_is_free_but_for_rigid(rng):
 def test_the_error_from_moments_is_that_of_rows(rng, name):
     X, Y = pairs(rng, 70, 6, 8)
     w = rng.uniform(0.5, 2, 70)
-    found = fit(X, Y, name, **({"rank": 3} if name == "low_rank" else {}))
+    found = fit(X, Y, name, **GIVEN.get(name, {}))
     X2, Y2 = pairs(rng, 50, 6, 8)
     m = Moments.of(X2, Y2, sample_weight=w[:50])
     expected = (w[:50, None] * (found(X2) - Y2) ** 2).sum()

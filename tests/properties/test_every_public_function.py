@@ -111,7 +111,7 @@ def test_every_solver_and_the_error_of_its_map(rows, precision):
     if moments is None:
         return
     for name in METHODS:
-        given_ = {"rank": 1} if name == "low_rank" else {}
+        given_ = {"low_rank": {"rank": 1}, "shrunk": {"alpha": 1.0}}.get(name, {})
         found = getattr(solve, name)(moments, **given_)
         finite(found)
         assert metrics.squared_error(found, moments) >= 0

@@ -92,7 +92,8 @@ def main() -> None:
     "--alpha",
     metavar="NUMBER|auto",
     type=OrAuto(click.FloatRange(min=0)),
-    help="The penalty of ridge (auto unless given) and low_rank (auto where the rank is chosen, else 0).",
+    help="The penalty of ridge and shrunk (auto unless given) and low_rank (auto where the rank is chosen, "
+    "else 0).",
 )
 @click.option(
     "--rank",
