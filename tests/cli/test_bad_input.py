@@ -161,7 +161,7 @@ class TestWrongCalls:
             ("fit x.npy y.npy -o new.safetensors --method best", "'best' is not one of 'auto'"),
             (
                 "fit x.npy y.npy -o new.safetensors --method rigid --alpha 1",
-                "--alpha goes with --method ridge or low_rank; got --method rigid",
+                "--alpha goes with --method ridge or shrunk or low_rank; got --method rigid",
             ),
             (
                 "fit x.npy y.npy -o new.safetensors --rank 1",
