@@ -21,7 +21,7 @@ ROOMS = [
     {"methods"},
     {"select"},
     {"fitting"},
-    {"_aligner", "estimators", "evaluation", "heldout", "closest_points"},
+    {"_aligner", "estimators", "evaluation", "comparison", "heldout", "closest_points"},
     {"torch", "experiments", "cli"},
 ]
 LEVEL = {name: level for level, room in enumerate(ROOMS) for name in room}

@@ -39,6 +39,7 @@ from latalign.stitching import StitchingMap
 
 if TYPE_CHECKING:
     from latalign.closest_points import IcpFit, icp
+    from latalign.comparison import Comparison, compare
     from latalign.estimators import (
         AffineAligner,
         AutoAligner,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
         ShrunkAligner,
         SimilarityAligner,
     )
-    from latalign.evaluation import Comparison, Evaluation, compare, evaluate
+    from latalign.evaluation import Evaluation, evaluate
     from latalign.heldout import HeldoutFit, fit_heldout
     from latalign.on_disk import apply_file, load_map, read_pairs
 
@@ -108,8 +109,9 @@ __all__ = [
 # reads files comes when it is asked for as well.
 _LATER = {
     "closest_points": ("IcpFit", "icp"),
+    "comparison": ("Comparison", "compare"),
     "estimators": tuple(name for name in __all__ if name.endswith("Aligner")),
-    "evaluation": ("Comparison", "Evaluation", "compare", "evaluate"),
+    "evaluation": ("Evaluation", "evaluate"),
     "heldout": ("HeldoutFit", "fit_heldout"),
     "on_disk": ("apply_file", "load_map", "read_pairs"),
 }

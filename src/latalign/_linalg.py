@@ -52,6 +52,21 @@ def svd(matrix: Array) -> tuple[Array, Array, Array]:
     return np.asarray(left), np.asarray(values), np.asarray(right)
 
 
+def nuclear_norm(matrix: Array) -> float:
+    """Return the sum of the singular values, which cost much less without their vectors."""
+    try:
+        values = sla.svd(matrix, compute_uv=False, check_finite=False)
+    except np.linalg.LinAlgError:
+        values = svd(matrix)[1]
+    return float(np.sum(values))
+
+
 def orthonormal(columns: Array) -> Array:
     """Return an orthonormal basis of the span of independent columns."""
     return np.linalg.qr(columns)[0]
+
+
+def row_coordinates(rows: Array) -> Array:
+    """Return rows that are wider than they are many as (n, n): coordinates in their span."""
+    (triangle,) = sla.qr(rows.T, mode="r", check_finite=False)
+    return np.ascontiguousarray(triangle[: len(rows)].T, np.float64)

@@ -196,6 +196,15 @@ class Pairs:
         require_finite(self.target, f"{self.caller}: the target Y")
 
 
+def finite_pairs(X: ArrayLike, Y: ArrayLike, caller: str) -> Pairs:
+    """Return at least two pairs, all of whose values are finite."""
+    pairs = Pairs.of(X, Y, caller=caller)
+    if len(pairs) < 2:
+        raise ValueError(f"{caller} needs at least 2 pairs of rows; got {len(pairs)}")
+    pairs.require_finite()
+    return pairs
+
+
 def checked_alpha(alpha: float, *, infinite: bool = False) -> float:
     """Return a penalty as a number of zero or more, finite unless it may be infinite."""
     penalty = _number(alpha)

@@ -1,28 +1,23 @@
-"""How good a map is on pairs that it has not seen, and how alike two spaces are."""
+"""How good a map is on pairs that it has not seen."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latalign._validation import Pairs, Rows, as_generator
+from latalign._validation import Rows, as_generator, finite_pairs
 from latalign.anchors import random_anchors
-from latalign.evidence import Candidate, plain
+from latalign.evidence import plain
 from latalign.maps import AffineMap, Map
-from latalign.metrics import (
-    linear_cka_score,
-    mean_cosine_score,
-    mean_squared_error,
-    mutual_knn_score,
-    procrustes_distance,
-    r2_score,
-    ranks,
-)
+from latalign.metrics import mean_cosine_score, mean_squared_error, r2_score
+from latalign.metrics.csls import Search, search
+from latalign.metrics.neighbors import skewness
 from latalign.moments import Moments
-from latalign.select import Folds, baseline_error, cross_validate
+
+_NEIGHBORS = 10  # of a row, where it is told how crowded it is around it and how often it is found
 
 
 @final
@@ -37,15 +32,43 @@ class Retrieval:
         fewer the latter is 1 for any map.
     mrr : float
         The mean of one over the rank of the own row. Of equally near rows the own comes last.
+    csls_recall_at_1, csls_recall_at_10 : float
+        The same shares by CSLS, which makes a row that is near to many queries harder to find
+        (`latalign.metrics.csls_ranks`, with ten neighbors).
+    hubness : float
+        How unevenly the rows are found: the skewness of how often each is among the ten nearest of a query
+        (`latalign.metrics.hubness`). Near 0 if all are found about equally often; lower is better.
     """
 
     recall_at_1: float
     recall_at_10: float
     mrr: float
+    csls_recall_at_1: float
+    csls_recall_at_10: float
+    hubness: float
+
+    @staticmethod
+    def of(found: Search) -> Retrieval:
+        """Return the figures of a search."""
+        return Retrieval(
+            recall_at_1=float((found.ranks <= 1).mean()),
+            recall_at_10=float((found.ranks <= 10).mean()),
+            mrr=float((1 / found.ranks).mean()),
+            csls_recall_at_1=float((found.csls_ranks <= 1).mean()),
+            csls_recall_at_10=float((found.csls_ranks <= 10).mean()),
+            hubness=skewness(found.occurrence),
+        )
 
     def figures(self) -> dict[str, float]:
         """Return the figures under the names that reports use."""
-        return {"recall@1": self.recall_at_1, "recall@10": self.recall_at_10, "mrr": self.mrr}
+        return {
+            "recall@1": self.recall_at_1,
+            "recall@10": self.recall_at_10,
+            "mrr": self.mrr,
+            "csls_recall@1": self.csls_recall_at_1,
+            "csls_recall@10": self.csls_recall_at_10,
+            "hubness": self.hubness,
+        }
 
 
 @final
@@ -113,68 +136,6 @@ class Evaluation:
         )
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class MethodScore:
-    """The cross-validated R² of one method.
-
-    Attributes
-    ----------
-    method : str
-    r2 : float
-        One minus the error over the error of the mean target row; higher is better.
-    standard_error : float
-        From the spread over the folds.
-    alpha : float or None
-    target_rank : int or None
-        The penalty and the rank that did best, where the method has them.
-    """
-
-    method: str
-    r2: float
-    standard_error: float
-    alpha: float | None = None
-    target_rank: int | None = None
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """How alike two spaces are, by what their paired rows say.
-
-    Attributes
-    ----------
-    rows, dim_source, dim_target : int
-    linear_cka : float
-        Linear centred kernel alignment, from 0 to 1 (the same up to rotation and scale). It is biased
-        upward where rows are few for the dimensions.
-    procrustes_distance : float
-        In radians, from 0 (the same up to rotation, scale and shift) to π/2.
-    mutual_knn : float
-        The mean share of a row's `k` nearest neighbours that both spaces agree on; about k / rows for
-        spaces that have nothing in common. NaN where there are no more than `k` rows.
-    k : int
-    knn_rows : int
-        The rows, drawn at random, among which neighbours were looked for.
-    methods : tuple of MethodScore
-        Every method, best first.
-    """
-
-    rows: int
-    dim_source: int
-    dim_target: int
-    linear_cka: float
-    procrustes_distance: float
-    mutual_knn: float
-    k: int
-    knn_rows: int
-    methods: tuple[MethodScore, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values; NaN becomes null."""
-        return plain(asdict(self))
-
-
 def evaluate(
     map_: Map, X: ArrayLike, Y: ArrayLike, *, max_queries: int = 2000, random_state: int = 0
 ) -> Evaluation:
@@ -216,7 +177,7 @@ def evaluate(
     """
     if max_queries < 1:
         raise ValueError(f"evaluate needs at least one query; got max_queries={max_queries}")
-    pairs = _checked_pairs(X, Y, "evaluate")
+    pairs = finite_pairs(X, Y, "evaluate")
     mapped = map_(pairs.source)
     if mapped.shape[1] != pairs.target.shape[1]:
         raise ValueError(
@@ -232,8 +193,7 @@ def evaluate(
     index = pairs.target if len(queries) == count else pairs.target[np.r_[queries, np.flatnonzero(rest)]]
 
     def retrieval(rows: Rows) -> Retrieval:
-        found = ranks(rows[queries], index)
-        return Retrieval(float((found <= 1).mean()), float((found <= 10).mean()), float((1 / found).mean()))
+        return Retrieval.of(search(rows[queries], index, _NEIGHBORS))
 
     def scores(rows: Rows) -> Scores:
         moments = Moments.of(rows, pairs.target, grams="source")
@@ -251,100 +211,4 @@ def evaluate(
         mapped=scores(mapped),
         no_map=scores(pairs.source) if pairs.source.shape[1] == pairs.target.shape[1] else None,
         native=retrieval(pairs.target),
-    )
-
-
-def compare(
-    X: ArrayLike,
-    Y: ArrayLike,
-    *,
-    k: int = 10,
-    n_folds: int = 5,
-    max_rows: int = 5000,
-    random_state: int = 0,
-) -> Comparison:
-    """Tell how alike two spaces are, and how well each method maps the one to the other.
-
-    One pass over the rows sums the moments of the folds; all but the neighbours is algebra on those.
-
-    Parameters
-    ----------
-    X : array-like of shape (n, dim_source)
-    Y : array-like of shape (n, dim_target)
-        Row i of both is the same thing.
-    k : int
-        The neighbours of a row that are compared.
-    n_folds : int
-        Folds of the cross-validation.
-    max_rows : int
-        Of more rows so many, drawn at random, are searched for neighbours.
-    random_state : int
-        Draws the folds and those rows.
-
-    Returns
-    -------
-    Comparison
-
-    Raises
-    ------
-    TypeError
-        If the arrays do not hold real numbers.
-    ValueError
-        If shapes do not fit, there are fewer than two pairs, a side is constant, or values are not finite.
-
-    References
-    ----------
-    The measures: `latalign.metrics`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import latalign
-    >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(200, 4))
-    >>> found = latalign.compare(X, 2 * X @ np.linalg.qr(rng.normal(size=(4, 4)))[0] + 1)
-    >>> round(found.linear_cka, 6), round(found.procrustes_distance, 4), found.methods[-1].method
-    (1.0, 0.0, 'orthogonal')
-    """
-    if k < 1 or max_rows < 2:
-        raise ValueError(f"compare needs k ≥ 1 and max_rows ≥ 2; got k={k}, max_rows={max_rows}")
-    pairs = _checked_pairs(X, Y, "compare")
-    rng = as_generator(random_state, "compare")
-    folds = Folds.of(pairs, n_folds, rng, grams="both").moments
-    total = sum(folds[1:], folds[0])
-    for side, moments in (("source X", total), ("target Y", total.swapped())):
-        if not moments.source_varies.any():
-            raise ValueError(
-                f"compare needs rows that differ; all {len(pairs)} rows of the {side} are the same, to rounding"
-            )
-    baseline = baseline_error(folds)
-    some = pairs.take(random_anchors(len(pairs), min(max_rows, len(pairs)), random_state=rng))
-    return Comparison(
-        rows=len(pairs),
-        dim_source=total.dim_source,
-        dim_target=total.dim_target,
-        linear_cka=linear_cka_score(total),
-        procrustes_distance=procrustes_distance(total),
-        mutual_knn=mutual_knn_score(some.source, some.target, k) if k < len(some) else float("nan"),
-        k=k,
-        knn_rows=len(some),
-        methods=tuple(_method_score(found, baseline) for found in cross_validate(folds)),
-    )
-
-
-def _checked_pairs(X: ArrayLike, Y: ArrayLike, caller: str) -> Pairs:
-    pairs = Pairs.of(X, Y, caller=caller)
-    if len(pairs) < 2:
-        raise ValueError(f"{caller} needs at least 2 pairs of rows; got {len(pairs)}")
-    pairs.require_finite()
-    return pairs
-
-
-def _method_score(found: Candidate, baseline: float) -> MethodScore:
-    return MethodScore(
-        method=found.method,
-        r2=1 - found.error / baseline,
-        standard_error=found.standard_error / baseline,
-        alpha=found.alpha,
-        target_rank=found.target_rank,
     )

@@ -234,7 +234,8 @@ def evaluate(
 
     The mapped rows stand next to the source rows as they are ("no map", where the dimensions are equal)
     and to the target rows themselves as queries ("native", the ceiling: below 1 where rows repeat).
-    Retrieval searches all target rows by cosine, with 2000 rows at most as queries.
+    Retrieval searches all target rows by cosine, with 2000 rows at most as queries; by CSLS as well, which
+    makes rows that are near to everything (hubs) harder to find. Hubness tells how unevenly rows are found.
     """
     from latalign.cli import show
     from latalign.evaluation import evaluate as evaluated
@@ -250,25 +251,50 @@ def evaluate(
 
 @main.command(epilog=_FILES + EXIT_STATUSES)
 @_pairing
-@seed_option(
-    "Draws the folds, and the rows among which neighbors are looked for where there are more than 5000."
+@click.option(
+    "--max-rows",
+    metavar="NUMBER",
+    type=click.IntRange(min=2),
+    default=5000,
+    show_default=True,
+    help="Of more pairs so many, drawn at random, are measured for likeness.",
 )
+@click.option(
+    "--permutations",
+    metavar="NUMBER",
+    type=click.IntRange(min=19),
+    default=99,
+    show_default=True,
+    help="The random pairings that likeness is compared with; no p is below one in so many and one.",
+)
+@seed_option("Draws the folds, the rows that are measured, and the random pairings.")
 @_json_option
 @debug_option
 def compare(
-    source: Location, target: Location, id_column: str | None, unmatched: Any, seed: int, as_json: bool
+    source: Location,
+    target: Location,
+    id_column: str | None,
+    unmatched: Any,
+    max_rows: int,
+    permutations: int,
+    seed: int,
+    as_json: bool,
 ) -> None:
-    """Tell how alike two spaces are.
+    """Tell how alike two spaces are beyond chance.
 
-    Linear CKA, the Procrustes distance and mutual nearest neighbors need no map; next to them stands how
-    well each method maps SOURCE to TARGET.
+    Linear CKA, the Procrustes distance and the share of common nearest neighbors need no map. Each stands
+    next to what it is where the same rows are paired at random, and to its value with that taken out
+    ("debiased": 0 by chance, 1 for the same space) with an interval. "rows for ± 0.05" is about how many
+    would make the interval that narrow.
+
+    Below stands how well each method maps SOURCE to TARGET.
     """
     from latalign.cli import show
-    from latalign.evaluation import compare as compared
+    from latalign.comparison import compare as compared
 
     with show.working("comparing"):
         X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
-        found = compared(X, Y, random_state=seed)
+        found = compared(X, Y, n_permutations=permutations, max_rows=max_rows, random_state=seed)
     if as_json:
         _print_json(found.to_json())
         return

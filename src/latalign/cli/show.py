@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from latalign.evaluation import Comparison, Evaluation
+from latalign.comparison import Comparison
+from latalign.evaluation import Evaluation
 from latalign.evidence import Evidence
 from latalign.io.mapfile import MapHeader
 from latalign.maps import AffineMap
@@ -29,6 +30,9 @@ _FIGURES = {
     "recall@1": "recall@1 ↑",
     "recall@10": "recall@10 ↑",
     "mrr": "mean reciprocal rank ↑",
+    "csls_recall@1": "recall@1 by CSLS ↑",
+    "csls_recall@10": "recall@10 by CSLS ↑",
+    "hubness": "hubness ↓",
 }
 
 
@@ -130,14 +134,19 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
     """Yield how alike two spaces are, and how well each method maps the one to the other."""
     table = _titled(f"{found.rows:,} pairs, {found.dim_source} and {found.dim_target} dimensions")
     table.add_column("how alike the spaces are", no_wrap=True)
-    table.add_column("", justify="right")
-    table.add_column("")
-    table.add_row("linear CKA ↑", number(found.linear_cka), "0 to 1")
-    table.add_row("Procrustes distance ↓", number(found.procrustes_distance), "0 to π/2 (1.571)")
-    among = f"share of the {found.k} nearest, among {found.knn_rows:,} rows"
-    table.add_row("mutual nearest neighbors ↑", number(found.mutual_knn), among)
-    if found.rows < 10 * max(found.dim_source, found.dim_target):
-        table.caption = "There are few rows for so many dimensions: linear CKA is biased upward."
+    for name in ("value", "by chance", "debiased ↑", "95 % interval", "p", "rows for ± 0.05"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for label, measure in (
+        ("linear CKA ↑", found.linear_cka),
+        ("Procrustes distance ↓", found.procrustes_distance),
+        (f"{found.k} nearest neighbors shared ↑", found.mutual_knn),
+    ):
+        figures = (measure.value, measure.chance, measure.debiased)
+        interval = "–" if measure.low != measure.low else f"{measure.low:.3f} to {measure.high:.3f}"
+        p_value = "–" if measure.p_value != measure.p_value else f"{measure.p_value:.2g}"
+        needed = "–" if measure.rows_needed is None else f"{measure.rows_needed:,}"
+        table.add_row(label, *(f"{number(value)}" for value in figures), interval, p_value, needed)
+    table.caption = _on_likeness(found)
     yield table
     table = _titled("cross-validated R² of the map from source to target, ± standard error")
     for name in ("method", "R² ↑", "±", "with"):
@@ -168,6 +177,20 @@ def number(value: float | None) -> str:
     if value is None or value != value:
         return "–"
     return f"{value:.4g}"
+
+
+def _on_likeness(found: Comparison) -> str:
+    """Return what the figures of likeness are of, and what they can and cannot tell."""
+    lines = [
+        f"{found.measured_rows:,} rows, each pair once, and {found.permutations:,} random pairings of them.",
+        "debiased: 0 for rows paired at random, 1 for the same space. p: how many random pairings are as alike.",
+    ]
+    if found.told_from_chance:
+        lines.append("These rows tell the spaces from unrelated ones: p ≤ 0.05 by every measure.")
+    else:
+        lines.append("These rows do not tell the spaces from unrelated ones: p > 0.05 by some measure.")
+        lines.append("Check that the rows correspond (--id-column), or give more of them.")
+    return "\n".join(lines)
 
 
 def _training(map_: StitchingMap) -> Table:

@@ -1,0 +1,190 @@
+"""How alike two spaces are, and how well each method maps the one to the other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from latalign._validation import as_generator, finite_pairs
+from latalign.anchors import random_anchors
+from latalign.evidence import Candidate, plain
+from latalign.metrics import Likeness, likeness
+from latalign.metrics.chance import FEWEST_PERMUTATIONS
+from latalign.select import Folds, baseline_error, cross_validate, groups_of
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MethodScore:
+    """The cross-validated R² of one method.
+
+    Attributes
+    ----------
+    method : str
+    r2 : float
+        One minus the error over the error of the mean target row; higher is better.
+    standard_error : float
+        From the spread over the folds.
+    alpha : float or None
+    target_rank : int or None
+        The penalty and the rank that did best, where the method has them.
+    """
+
+    method: str
+    r2: float
+    standard_error: float
+    alpha: float | None = None
+    target_rank: int | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How alike two spaces are, by what their paired rows say.
+
+    Attributes
+    ----------
+    rows, dim_source, dim_target : int
+    measured_rows : int
+        The rows, drawn at random, that the three measures are of: no pair twice, and `max_rows` at most.
+        The methods are compared on all rows.
+    linear_cka : Likeness
+        Linear centred kernel alignment: 1 where the spaces are the same up to rotation and scale.
+    procrustes_distance : Likeness
+        In radians, from 0 (the same up to rotation, scale and shift) to π/2.
+    mutual_knn : Likeness
+        The mean share of a row's `k` nearest neighbors that both spaces agree on. NaN where there are no more
+        than `k` rows.
+    k : int
+    permutations : int
+        The random pairings that the measures are compared with.
+    methods : tuple of MethodScore
+        Every method, best first.
+    """
+
+    rows: int
+    dim_source: int
+    dim_target: int
+    measured_rows: int
+    linear_cka: Likeness
+    procrustes_distance: Likeness
+    mutual_knn: Likeness
+    k: int
+    permutations: int
+    methods: tuple[MethodScore, ...]
+
+    @property
+    def told_from_chance(self) -> bool:
+        """Whether every measure that there is finds the spaces more alike than random pairings (p ≤ 0.05)."""
+        found = (self.linear_cka, self.procrustes_distance, self.mutual_knn)
+        values = [one.p_value for one in found if one.p_value == one.p_value]
+        return bool(values) and max(values) <= 0.05
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values; NaN becomes null."""
+        return plain(asdict(self))
+
+
+def compare(
+    X: ArrayLike,
+    Y: ArrayLike,
+    *,
+    k: int = 10,
+    n_folds: int = 5,
+    n_permutations: int = 99,
+    max_rows: int = 5000,
+    random_state: int = 0,
+) -> Comparison:
+    """Tell how alike two spaces are beyond chance, and how well each method maps the one to the other.
+
+    Each measure of likeness comes with what it is for the same rows paired at random, with its value
+    corrected for that, an interval, and how many rows would make the interval narrow. The methods are
+    compared by the moments of the folds, summed in one pass over the rows.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, dim_source)
+    Y : array-like of shape (n, dim_target)
+        Row i of both is the same thing. Where the rows have ids, pair them first: `latalign.pair_by_id`.
+    k : int
+        The neighbors of a row that are compared.
+    n_folds : int
+        Folds of the cross-validation.
+    n_permutations : int
+        Random pairings that the measures are compared with, at least 19. No p-value is below one over so
+        many and one.
+    max_rows : int
+        Of more rows so many, drawn at random, are measured for likeness. A pair that is there more than
+        once is measured once: its copies would be each other's neighbors in any two spaces.
+    random_state : int
+        Draws the folds, those rows and the pairings.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    TypeError
+        If the arrays do not hold real numbers.
+    ValueError
+        If shapes do not fit, there are fewer than two pairs, a side is constant, values are not finite, or a
+        parameter is out of range.
+
+    References
+    ----------
+    The measures: `latalign.metrics.likeness`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import latalign
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> found = latalign.compare(X, 2 * X @ np.linalg.qr(rng.normal(size=(4, 4)))[0] + 1)
+    >>> round(found.linear_cka.debiased, 6), round(found.procrustes_distance.value, 4), found.mutual_knn.p_value
+    (1.0, 0.0, 0.01)
+    >>> found.methods[-1].method
+    'orthogonal'
+    """
+    if k < 1 or max_rows < 2 or n_permutations < FEWEST_PERMUTATIONS:
+        raise ValueError(
+            f"compare needs k ≥ 1, max_rows ≥ 2 and n_permutations ≥ {FEWEST_PERMUTATIONS}; "
+            f"got k={k}, max_rows={max_rows}, n_permutations={n_permutations}"
+        )
+    pairs = finite_pairs(X, Y, "compare")
+    rng = as_generator(random_state, "compare")
+    folds = Folds.of(pairs, n_folds, rng, grams="both").moments
+    total = sum(folds[1:], folds[0])
+    for side, moments in (("source X", total), ("target Y", total.swapped())):
+        if not moments.source_varies.any():
+            raise ValueError(
+                f"compare needs rows that differ; all {len(pairs)} rows of the {side} are the same, to rounding"
+            )
+    baseline = baseline_error(folds)
+    different = np.unique(groups_of(pairs), return_index=True)[1]
+    drawn = random_anchors(len(different), min(max_rows, len(different)), random_state=rng)
+    some = pairs.take(np.sort(different[drawn]))
+    return Comparison(
+        rows=len(pairs),
+        dim_source=total.dim_source,
+        dim_target=total.dim_target,
+        measured_rows=len(some),
+        **likeness(some.source, some.target, k=k, n_permutations=n_permutations, random_state=rng),
+        k=k,
+        permutations=n_permutations,
+        methods=tuple(_method_score(found, baseline) for found in cross_validate(folds)),
+    )
+
+
+def _method_score(found: Candidate, baseline: float) -> MethodScore:
+    return MethodScore(
+        method=found.method,
+        r2=1 - found.error / baseline,
+        standard_error=found.standard_error / baseline,
+        alpha=found.alpha,
+        target_rank=found.target_rank,
+    )
