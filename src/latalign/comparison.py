@@ -78,7 +78,7 @@ class Comparison:
 
     @property
     def told_from_chance(self) -> bool:
-        """Whether every measure that there is finds the spaces more alike than random pairings (p ≤ 0.05)."""
+        """Whether every measure that has a p-value finds the spaces more alike than by chance: p ≤ 0.05."""
         found = (self.linear_cka, self.procrustes_distance, self.mutual_knn)
         values = [one.p_value for one in found if one.p_value == one.p_value]
         return bool(values) and max(values) <= 0.05

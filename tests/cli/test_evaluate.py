@@ -21,6 +21,11 @@ class TestEvaluate:
         row = next(line for line in text.splitlines() if line.startswith("R²"))
         expected = [f"{record[name]['r2']:.4g}" for name in ("mapped", "no_map")]
         assert row.split()[-3:] == [*expected, "–"]
+        for label, name in (("recall@10 by CSLS ↑", "csls_recall@10"), ("hubness ↓", "hubness")):
+            row = next(line for line in text.splitlines() if line.startswith(label))
+            assert row.split()[-3:] == [
+                f"{record[column][name]:.4g}" for column in ("mapped", "no_map", "native")
+            ]
 
     def test_the_seed_draws_the_queries(self, folder):
         rng = np.random.default_rng(0)

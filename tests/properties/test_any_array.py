@@ -63,9 +63,18 @@ def test_metrics(data):
         lambda: metrics.recall_score(X, Y),
         lambda: metrics.mrr_score(X, Y),
         lambda: metrics.mutual_knn_score(X, Y, k=2),
+        lambda: metrics.crowding(X, Y, k=2).max(),
+        lambda: metrics.debiased_cka_score(X, Y) if rows > 3 else 0.0,
     ):
         score = answers(call)
-        assert score is None or -1 - 1e-9 <= score <= 1 + 1e-9
+        assert score is None or np.isnan(score) or -1 - 1e-9 <= score <= 1 + 1e-9
+    assert answers(lambda: metrics.ranks(X, Y).max()) in (None, *range(1, rows + 1))
+    assert answers(lambda: metrics.csls_ranks(X, Y, k=2).max()) in (None, *range(1, rows + 1))
+    assert answers(lambda: metrics.k_occurrence(X, Y, k=2).sum()) in (None, 2 * rows)
+    assert (answers(lambda: metrics.hubness(X, Y, k=2)) or 0) < rows**0.5
+    for measure in (answers(lambda: metrics.likeness(X, Y, k=2, n_permutations=19)) or {}).values():
+        assert np.isnan(measure.p_value) or 1 / 20 <= measure.p_value <= 1
+        assert np.isnan(measure.low) or -1 <= measure.low <= measure.debiased <= measure.high <= 1
     moments = answers(lambda: Moments.of(X, Y))
     if moments is not None:
         for value in (metrics.linear_cka_score(moments), metrics.procrustes_distance(moments)):

@@ -284,10 +284,8 @@ def compare(
 
     Linear CKA, the Procrustes distance and the share of common nearest neighbors need no map. Each stands
     next to what it is where the same rows are paired at random, and to its value with that taken out
-    ("debiased": 0 by chance, 1 for the same space) with an interval. "rows for ± 0.05" is about how many
-    would make the interval that narrow.
-
-    Below stands how well each method maps SOURCE to TARGET.
+    ("debiased": 0 by chance, 1 for the same space) with a 95 % interval. p is the share of random pairings
+    that are as alike. Below stands how well each method maps SOURCE to TARGET.
     """
     from latalign.cli import show
     from latalign.comparison import compare as compared

@@ -18,6 +18,7 @@ from latalign.evaluation import Evaluation
 from latalign.evidence import Evidence
 from latalign.io.mapfile import MapHeader
 from latalign.maps import AffineMap
+from latalign.metrics import Likeness
 from latalign.on_disk import AnyMap
 from latalign.stitching import StitchingMap
 
@@ -130,24 +131,19 @@ def heldout_table(heldout: Mapping[str, float | None]) -> Table:
     return table
 
 
-def comparison_tables(found: Comparison) -> Iterator[Table]:
+def comparison_tables(found: Comparison) -> Iterator[Table | Text]:
     """Yield how alike two spaces are, and how well each method maps the one to the other."""
     table = _titled(f"{found.rows:,} pairs, {found.dim_source} and {found.dim_target} dimensions")
-    table.add_column("how alike the spaces are", no_wrap=True)
-    for name in ("value", "by chance", "debiased ↑", "95 % interval", "p", "rows for ± 0.05"):
+    table.add_column("how alike they are", no_wrap=True)
+    for name in ("value", "by chance", "debiased ↑", "95 % interval", "p"):
         table.add_column(name, justify="right", no_wrap=True)
-    for label, measure in (
-        ("linear CKA ↑", found.linear_cka),
-        ("Procrustes distance ↓", found.procrustes_distance),
-        (f"{found.k} nearest neighbors shared ↑", found.mutual_knn),
-    ):
-        figures = (measure.value, measure.chance, measure.debiased)
+    for label, measure in _measures(found):
+        figures = (number(value) for value in (measure.value, measure.chance, measure.debiased))
         interval = "–" if measure.low != measure.low else f"{measure.low:.3f} to {measure.high:.3f}"
         p_value = "–" if measure.p_value != measure.p_value else f"{measure.p_value:.2g}"
-        needed = "–" if measure.rows_needed is None else f"{measure.rows_needed:,}"
-        table.add_row(label, *(f"{number(value)}" for value in figures), interval, p_value, needed)
-    table.caption = _on_likeness(found)
+        table.add_row(label, *figures, interval, p_value)
     yield table
+    yield line("\n".join(_on_likeness(found)))
     table = _titled("cross-validated R² of the map from source to target, ± standard error")
     for name in ("method", "R² ↑", "±", "with"):
         table.add_column(name, justify="left" if name in ("method", "with") else "right", no_wrap=True)
@@ -179,18 +175,30 @@ def number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
-def _on_likeness(found: Comparison) -> str:
-    """Return what the figures of likeness are of, and what they can and cannot tell."""
-    lines = [
-        f"{found.measured_rows:,} rows, each pair once, and {found.permutations:,} random pairings of them.",
-        "debiased: 0 for rows paired at random, 1 for the same space. p: how many random pairings are as alike.",
+def _measures(found: Comparison) -> tuple[tuple[str, Likeness], ...]:
+    return (
+        ("linear CKA ↑", found.linear_cka),
+        ("Procrustes distance ↓", found.procrustes_distance),
+        (f"{found.k} neighbors shared ↑", found.mutual_knn),
+    )
+
+
+def _on_likeness(found: Comparison) -> Iterator[str]:
+    """Yield what the figures of likeness are of, and what they can and cannot tell."""
+    yield f"Of {found.measured_rows:,} rows, no pair twice, next to {found.permutations:,} random pairings of them."
+    yield "debiased: 0 for rows paired at random, 1 for the same space."
+    needed = [
+        f"{measure.rows_needed:,} ({label[:-2]})"
+        for label, measure in _measures(found)
+        if measure.rows_needed is not None
     ]
+    if needed:
+        yield f"Rows for an interval of ± 0.05, about: {', '.join(needed)}."
     if found.told_from_chance:
-        lines.append("These rows tell the spaces from unrelated ones: p ≤ 0.05 by every measure.")
+        yield "These rows tell the spaces from unrelated ones: p ≤ 0.05 by every measure."
     else:
-        lines.append("These rows do not tell the spaces from unrelated ones: p > 0.05 by some measure.")
-        lines.append("Check that the rows correspond (--id-column), or give more of them.")
-    return "\n".join(lines)
+        yield "These rows do not tell the spaces from unrelated ones: p > 0.05 by some measure."
+        yield "Check that the rows correspond (--id-column), or give more of them."
 
 
 def _training(map_: StitchingMap) -> Table:
