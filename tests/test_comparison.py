@@ -129,5 +129,7 @@ class TestCompare:
         words = "k ≥ 1, max_rows ≥ 2 and n_permutations ≥ 19; got k=0"
         with pytest.raises(ValueError, match=words):
             latalign.compare(np.eye(3), np.eye(3), k=0)
+        with pytest.raises(ValueError, match=r"compare needs whole numbers; got max_rows=9\.5"):
+            latalign.compare(np.eye(3), np.eye(3), max_rows=9.5)
         with pytest.raises(ValueError, match="n_permutations=18"):
             latalign.compare(np.eye(3), np.eye(3), n_permutations=18)

@@ -234,5 +234,7 @@ def test_bad_input(rng):
         metrics.likeness(X, X, k=0)
     with pytest.raises(ValueError, match="n_permutations=18"):
         metrics.likeness(X, X, n_permutations=18)
+    with pytest.raises(ValueError, match=r"likeness needs whole numbers; got n_permutations=99\.5"):
+        metrics.likeness(X, X, n_permutations=99.5)
     with pytest.raises(TypeError, match="likeness needs a random_state"):
         metrics.likeness(X, X, random_state="a")

@@ -188,6 +188,10 @@ def test_zero_rows_have_a_cosine_of_zero(rng):
         (lambda x: metrics.csls_ranks(x, x[:4]), "csls_ranks needs an index row for every query; got 6"),
         (lambda x: metrics.csls_ranks(x, x[:, :2], 1), "csls_ranks compares rows of one space; got 3 and 2"),
         (lambda x: metrics.k_occurrence(x, x, 7), "1 ≤ k ≤ rows of the index; got k=7 with 6 rows"),
+        (lambda x: metrics.k_occurrence(x, x, 2.5), "k_occurrence needs whole numbers; got k=2.5"),
+        (lambda x: metrics.crowding(x, x, True), "crowding needs whole numbers; got k=True"),
+        (lambda x: metrics.csls_ranks(x, x, "3"), "csls_ranks needs whole numbers; got k='3'"),
+        (lambda x: metrics.mutual_knn_score(x, x, 2.0), "mutual_knn_score needs whole numbers; got k=2.0"),
         (lambda x: metrics.hubness(x, x * np.nan, 2), "k_occurrence needs finite values; 6 of 6 rows"),
     ],
 )

@@ -134,6 +134,13 @@ def require_folds(n_folds: object, caller: str) -> None:
         raise ValueError(f"{caller} needs a whole number of at least 2 folds; got n_folds={n_folds!r}")
 
 
+def require_whole(caller: str, **counts: object) -> None:
+    """Raise a ValueError that names the first of the counts that is no whole number."""
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, Integral):
+            raise ValueError(f"{caller} needs whole numbers; got {name}={count!r}")
+
+
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:

@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latalign._validation import as_generator, finite_pairs
+from latalign._validation import as_generator, finite_pairs, require_whole
 from latalign.anchors import random_anchors
 from latalign.evidence import Candidate, plain
 from latalign.metrics import Likeness, likeness
@@ -150,6 +150,7 @@ def compare(
     >>> found.methods[-1].method
     'orthogonal'
     """
+    require_whole("compare", k=k, max_rows=max_rows, n_permutations=n_permutations)
     if k < 1 or max_rows < 2 or n_permutations < FEWEST_PERMUTATIONS:
         raise ValueError(
             f"compare needs k ≥ 1, max_rows ≥ 2 and n_permutations ≥ {FEWEST_PERMUTATIONS}; "

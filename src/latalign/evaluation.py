@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latalign._validation import Rows, as_generator, finite_pairs
+from latalign._validation import Rows, as_generator, finite_pairs, require_whole
 from latalign.anchors import random_anchors
 from latalign.evidence import plain
 from latalign.maps import AffineMap, Map
@@ -175,6 +175,7 @@ def evaluate(
     >>> found.mapped.r2 > 0.98, found.mapped.retrieval.recall_at_1, found.no_map.retrieval.recall_at_1 < 0.1
     (True, 1.0, True)
     """
+    require_whole("evaluate", max_queries=max_queries)
     if max_queries < 1:
         raise ValueError(f"evaluate needs at least one query; got max_queries={max_queries}")
     pairs = finite_pairs(X, Y, "evaluate")

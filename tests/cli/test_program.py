@@ -45,7 +45,7 @@ class TestTheProgram:
         def broken(*arguments, **options):
             raise KeyError("oops")
 
-        monkeypatch.setattr(latalign.evaluation, "compare", broken)
+        monkeypatch.setattr(latalign.comparison, "compare", broken)
         refused(
             run("compare", "x.npy", "y.npy"), 1, "unexpected KeyError: 'oops'. This is a fault of latalign"
         )
@@ -54,7 +54,7 @@ class TestTheProgram:
         def hungry(*arguments, **options):
             raise MemoryError("Unable to allocate 9 TiB")
 
-        monkeypatch.setattr(latalign.evaluation, "compare", hungry)
+        monkeypatch.setattr(latalign.comparison, "compare", hungry)
         refused(run("compare", "x.npy", "y.npy"), 1, "there is not enough memory. Unable to allocate 9 TiB")
 
     def test_warnings_are_short_lines_each_once_and_deprecations_none(self, folder, monkeypatch):
@@ -64,7 +64,7 @@ class TestTheProgram:
                 warnings.warn("old hat", DeprecationWarning, stacklevel=1)
             raise ValueError("enough")
 
-        monkeypatch.setattr(latalign.evaluation, "compare", noisy)
+        monkeypatch.setattr(latalign.comparison, "compare", noisy)
         assert run("compare", "x.npy", "y.npy").stderr == "Warning: mind the gap\nError: enough\n"
 
     def test_a_terminal_without_arrows_is_served(self, folder):

@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from latalign._linalg import nuclear_norm, svd
-from latalign._validation import Array, Pairs, as_generator
+from latalign._validation import Array, Pairs, as_generator, require_whole
 from latalign.metrics._cosine import unit_pair
 from latalign.metrics.neighbors import Index, among, nearest_others
 from latalign.metrics.similarity import FEWEST_ROWS, Centred, unbiased_hsic
@@ -141,6 +141,7 @@ def likeness(
     """
     pairs = Pairs.of(X, Y, caller="likeness")
     pairs.require_finite()
+    require_whole("likeness", k=k, n_permutations=n_permutations)
     if k < 1 or n_permutations < FEWEST_PERMUTATIONS:
         raise ValueError(
             f"likeness needs k ≥ 1 and n_permutations ≥ {FEWEST_PERMUTATIONS}; "

@@ -17,7 +17,7 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latalign._validation import Array
+from latalign._validation import Array, require_whole
 from latalign.metrics._cosine import similarities, unit_pair
 from latalign.metrics.neighbors import count_nearest
 from latalign.metrics.retrieval import places, query_pair
@@ -75,6 +75,7 @@ def crowding(index: ArrayLike, queries: ArrayLike, k: int = 10) -> Array:
     array([1. , 0.5])
     """
     y, x = unit_pair(index, queries, "crowding", same_rows=False)
+    require_whole("crowding", k=k)
     if not 1 <= k <= len(x):
         raise ValueError(f"crowding needs 1 ≤ k ≤ queries; got k={k} with {len(x)} queries")
     return _mean_of_largest(y, x, k, but_own=False)
@@ -126,6 +127,7 @@ def csls_ranks(
     (array([1, 2]), array([1, 1]))
     """
     x, y = query_pair(queries, index, "csls_ranks")
+    require_whole("csls_ranks", k=k)
     if reference is None:
         if not 1 <= k < len(x):
             raise ValueError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latalign._validation import Array
+from latalign._validation import Array, require_whole
 from latalign.metrics._cosine import similarities, unit_pair
 
 Index = NDArray[np.intp]
@@ -50,6 +50,7 @@ def mutual_knn_score(X: ArrayLike, Y: ArrayLike, k: int = 10) -> float:
     1.0
     """
     x, y = unit_pair(X, Y, "mutual_knn_score", same_width=False)
+    require_whole("mutual_knn_score", k=k)
     if not 1 <= k < len(x):
         raise ValueError(f"mutual_knn_score needs 1 ≤ k < rows; got k={k} with {len(x)} rows")
     return float(among(nearest_others(x, k), nearest_others(y, k)).mean())
@@ -86,6 +87,7 @@ def k_occurrence(queries: ArrayLike, index: ArrayLike, k: int = 10) -> NDArray[n
     array([2, 1])
     """
     x, y = unit_pair(queries, index, "k_occurrence", same_rows=False)
+    require_whole("k_occurrence", k=k)
     if not 1 <= k <= len(y):
         raise ValueError(f"k_occurrence needs 1 ≤ k ≤ rows of the index; got k={k} with {len(y)} rows")
     found = np.zeros(len(y), np.int64)
