@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latalign._validation import as_generator, finite_pairs, require_whole
+from latalign._validation import Pairs, as_generator, finite_pairs, require_whole
 from latalign.anchors import random_anchors
 from latalign.evidence import Candidate, plain
 from latalign.metrics import Likeness, likeness
 from latalign.metrics.chance import FEWEST_PERMUTATIONS
+from latalign.moments import Moments
 from latalign.select import Folds, baseline_error, cross_validate, groups_of
 
 
@@ -117,8 +119,8 @@ def compare(
         Random pairings that the measures are compared with, at least 19. No p-value is below one over so
         many and one.
     max_rows : int
-        Of more rows so many, drawn at random, are measured for likeness. A pair that is there more than
-        once is measured once: its copies would be each other's neighbors in any two spaces.
+        Of more rows so many, drawn at random, are measured for likeness. A pair that is among them more
+        than once is measured once: its copies would be each other's neighbors in any two spaces.
     random_state : int
         Draws the folds, those rows and the pairings.
 
@@ -150,27 +152,50 @@ def compare(
     >>> found.methods[-1].method
     'orthogonal'
     """
+    check_compare(k, max_rows, n_permutations)
+    pairs = finite_pairs(X, Y, "compare")
+    rng = as_generator(random_state, "compare")
+    folds = Folds.of(pairs, n_folds, rng, grams="both").moments
+    some = pairs.take(random_anchors(len(pairs), min(max_rows, len(pairs)), random_state=rng))
+    return comparison(folds, some, k=k, n_permutations=n_permutations, rng=rng)
+
+
+def check_compare(k: int, max_rows: int, n_permutations: int) -> None:
+    """Raise a ValueError where there is nothing to compare by such numbers."""
     require_whole("compare", k=k, max_rows=max_rows, n_permutations=n_permutations)
     if k < 1 or max_rows < 2 or n_permutations < FEWEST_PERMUTATIONS:
         raise ValueError(
             f"compare needs k ≥ 1, max_rows ≥ 2 and n_permutations ≥ {FEWEST_PERMUTATIONS}; "
             f"got k={k}, max_rows={max_rows}, n_permutations={n_permutations}"
         )
-    pairs = finite_pairs(X, Y, "compare")
-    rng = as_generator(random_state, "compare")
-    folds = Folds.of(pairs, n_folds, rng, grams="both").moments
+
+
+def comparison(
+    folds: Sequence[Moments], some: Pairs, *, k: int, n_permutations: int, rng: np.random.Generator
+) -> Comparison:
+    """Return what the moments of the folds, and some of the pairs, say of two spaces.
+
+    Parameters
+    ----------
+    folds : sequence of Moments
+        With both Gram matrices.
+    some : Pairs
+        Those that likeness is measured on; what is there more than once is measured once.
+    k, n_permutations : int
+        As in `compare`.
+    rng : Generator
+        Draws the pairings.
+    """
     total = sum(folds[1:], folds[0])
     for side, moments in (("source X", total), ("target Y", total.swapped())):
         if not moments.source_varies.any():
             raise ValueError(
-                f"compare needs rows that differ; all {len(pairs)} rows of the {side} are the same, to rounding"
+                f"compare needs rows that differ; all {total.count} rows of the {side} are the same, to rounding"
             )
     baseline = baseline_error(folds)
-    different = np.unique(groups_of(pairs), return_index=True)[1]
-    drawn = random_anchors(len(different), min(max_rows, len(different)), random_state=rng)
-    some = pairs.take(np.sort(different[drawn]))
+    some = some.take(np.sort(np.unique(groups_of(some), return_index=True)[1]))
     return Comparison(
-        rows=len(pairs),
+        rows=total.count,
         dim_source=total.dim_source,
         dim_target=total.dim_target,
         measured_rows=len(some),
