@@ -16,12 +16,21 @@ HOME = Path(latalign.__file__).parent
 ROOMS = [
     {"_version", "_validation", "_linalg", "_rowsum", "evidence", "io"},
     {"moments", "maps", "anchors", "stitching", "relative"},
-    {"metrics", "least_squares", "paths", "on_disk"},
+    {"metrics", "least_squares", "paths", "on_disk", "searching"},
     {"solve"},
     {"methods"},
     {"select"},
     {"fitting"},
-    {"_aligner", "estimators", "evaluation", "comparison", "heldout", "closest_points"},
+    {
+        "_aligner",
+        "estimators",
+        "evaluation",
+        "comparison",
+        "heldout",
+        "closest_points",
+        "model_change",
+        "relevance",
+    },
     {"torch", "experiments", "cli"},
 ]
 LEVEL = {name: level for level, room in enumerate(ROOMS) for name in room}

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from latalign.evaluation import Evaluation, evaluate
     from latalign.heldout import HeldoutFit, fit_heldout
+    from latalign.model_change import Interval, Option, Verdict, verdict
     from latalign.on_disk import apply_file, load_map, read_pairs
 
 __all__ = [
@@ -68,12 +69,14 @@ __all__ = [
     "HeldoutFit",
     "IcpFit",
     "IllConditionedWarning",
+    "Interval",
     "LinearAligner",
     "LowRankAligner",
     "Map",
     "MapHeader",
     "Moments",
     "Normalize",
+    "Option",
     "OrthogonalAligner",
     "RelativeMap",
     "RidgeAligner",
@@ -82,6 +85,7 @@ __all__ = [
     "SimilarityAligner",
     "StitchingEvidence",
     "StitchingMap",
+    "Verdict",
     "__version__",
     "accumulate",
     "apply_file",
@@ -103,6 +107,7 @@ __all__ = [
     "read_header",
     "read_pairs",
     "solve",
+    "verdict",
 ]
 
 # scikit-learn takes a second to import, and scipy.spatial a tenth; only who uses them pays for it. What
@@ -113,6 +118,7 @@ _LATER = {
     "estimators": tuple(name for name in __all__ if name.endswith("Aligner")),
     "evaluation": ("Evaluation", "evaluate"),
     "heldout": ("HeldoutFit", "fit_heldout"),
+    "model_change": ("Interval", "Option", "Verdict", "verdict"),
     "on_disk": ("apply_file", "load_map", "read_pairs"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from latalign.cli import experiments as _experiments  # noqa: F401 - adds its commands
+from latalign.cli import model_change as _model_change  # noqa: F401
 from latalign.cli.commands import main
 
 __all__ = ["main"]

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -21,6 +21,9 @@ from latalign.maps import AffineMap
 from latalign.metrics import Likeness
 from latalign.on_disk import AnyMap
 from latalign.stitching import StitchingMap
+
+if TYPE_CHECKING:
+    from latalign.model_change import Verdict
 
 _BAR_AFTER_SECONDS = 1.0
 # The figures of an evaluation, and which way is better.
@@ -166,6 +169,49 @@ def header_table(header: MapHeader) -> Table:
         table.add_row("anchors", f"{header.evidence['anchors']:,}")
     table.add_row("written by", f"latalign {header.latalign_version} (map format {header.format})")
     return table
+
+
+def verdict_table(found: Verdict) -> Table:
+    """Return what can be done, and what the test queries find then."""
+    left_out = f", {found.anchors_left_out:,} left out" if found.anchors_left_out else ""
+    table = _titled(
+        f"{found.queries:,} queries, {found.index_rows:,} rows in the index, {found.anchors:,} anchors{left_out}\n"
+        f"truth: {found.truth}; gain: recall@10 less that of keep [95 %]"
+    )
+    for name in ("", "map", "recall@1", "recall@10", "MRR", "gain"):
+        table.add_column(name, justify="left" if name in ("", "map") else "right", no_wrap=True)
+    for one in found.options:
+        gain = (
+            "" if one.gain is None else f"{one.gain.value:+.3f} [{one.gain.low:+.3f}, {one.gain.high:+.3f}]"
+        )
+        figures = (f"{value:.3f}" for value in (one.recall_at_1, one.recall_at_10, one.mrr))
+        mark = "→" if one.name == found.choice else " "
+        table.add_row(f"{mark} {one.name}", one.method or "–", *figures, gain)
+    return table
+
+
+_VERDICTS = {
+    "keep": "Keep embedding queries by the old model: nothing that was measured finds more, beyond chance.",
+    "bridge": "Bridge: embed queries by the new model and map them; the index stays as it is.",
+    "documents": "Map the stored documents to the new model's space.",
+    "re-embed": "Embed the documents anew: that finds more than any map does, beyond chance.",
+}
+
+
+def verdict_words(found: Verdict) -> str:
+    """Return the verdict in a sentence or two."""
+    words = [_VERDICTS[found.choice]]
+    if not found.a_map_beats_keeping:
+        words.append("No map beats keeping the old model.")
+    open_ = [(one.name, one.queries_needed) for one in found.options if one.queries_needed is not None]
+    if open_:
+        told = " and ".join(f"{name} (about {needed:,} queries would)" for name, needed in open_)
+        words.append(f"These queries do not tell keeping from {told}.")
+    if all(one.name != "re-embed" for one in found.options):
+        words.append(
+            "What embedding anew would give is not known: give --new-index, of a part of the index say."
+        )
+    return " ".join(words)
 
 
 def number(value: float | None) -> str:

@@ -1,0 +1,123 @@
+"""Exact search of an index of any size by cosine: a block of its rows at a time, mapped on the way if asked.
+
+The metrics compare all rows of one space with one another and keep them in float64. Here the index is the
+large side and stays where it is: memory depends on the queries and the block alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latalign._validation import Rows
+from latalign.maps import Map, Normalize
+
+_BLOCK_VALUES = 1 << 24  # similarities at a time
+
+Ranks = NDArray[np.int64]
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Index:
+    """Rows that are searched by cosine, as they are or mapped.
+
+    Attributes
+    ----------
+    rows : array of shape (n, dim)
+        Finite; read block by block, so they may be mapped from a file.
+    map : Map or None
+        What every row goes through before it is compared.
+    """
+
+    rows: Rows
+    map: Map | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, numbers: NDArray[np.int64], dtype: np.dtype[Any]) -> Rows:
+        """Return some rows, mapped, of length one. A zero row stays zero: its cosine with any is 0."""
+        rows = self.rows[numbers]
+        return Normalize()(rows if self.map is None else self.map(rows)).astype(dtype, copy=False)
+
+    def blocks(self, rows: int, dtype: np.dtype[Any]) -> Iterator[tuple[int, Rows]]:
+        """Yield what `take` returns of consecutive rows, and the number of the first."""
+        for start in range(0, len(self), rows):
+            yield start, self.take(np.arange(start, min(start + rows, len(self))), dtype)
+
+
+def relevant_ranks(queries: Rows, index: Index, relevant: NDArray[np.int64]) -> Ranks:
+    """Return the rank, from 1, at which each relevant row comes back.
+
+    Of equal similarities the relevant row comes last, so that a collapsed space is not taken for a good one.
+
+    Parameters
+    ----------
+    queries : array of shape (q, dim)
+    index : Index
+    relevant : int array of shape (q, r)
+        Numbers of rows of the index; −1 stands for none.
+
+    Returns
+    -------
+    int64 array of shape (q, r)
+        0 where `relevant` is −1.
+    """
+    units = Normalize()(queries)
+    dtype = _work_dtype(units, index)
+    units = units.astype(dtype, copy=False)
+    # The same product in another order differs in its last bits.
+    tie = 64 * np.finfo(dtype).eps
+    own = np.full(relevant.shape, np.inf, dtype)
+    for column, numbers in enumerate(relevant.T):
+        there = np.flatnonzero(numbers >= 0)
+        if not len(there):
+            continue
+        own[there, column] = np.einsum("ij,ij->i", units[there], index.take(numbers[there], dtype))
+    found = np.zeros(relevant.shape, np.int64)
+    for _, block in index.blocks(max(1, _BLOCK_VALUES // len(units)), dtype):
+        cosines = units @ block.T
+        for column, least in enumerate(own.T):
+            found[:, column] += np.count_nonzero(cosines >= least[:, None] - tie, axis=1)
+    return found
+
+
+def nearest(queries: Rows, index: Index, k: int) -> NDArray[np.int64]:
+    """Return the numbers of the `k` nearest rows of the index, the nearest first.
+
+    Parameters
+    ----------
+    queries : array of shape (q, dim)
+    index : Index
+    k : int
+        At most the rows of the index.
+
+    Returns
+    -------
+    int64 array of shape (q, k)
+    """
+    units = Normalize()(queries)
+    dtype = _work_dtype(units, index)
+    units = units.astype(dtype, copy=False)
+    best = np.empty((len(units), 0), dtype)
+    numbers = np.empty((len(units), 0), np.int64)
+    for start, block in index.blocks(max(k, _BLOCK_VALUES // len(units)), dtype):
+        cosines = np.hstack([best, units @ block.T])
+        here = np.hstack(
+            [numbers, np.broadcast_to(np.arange(start, start + len(block)), (len(units), len(block)))]
+        )
+        keep = np.argpartition(-cosines, min(k, cosines.shape[1]) - 1, axis=1)[:, :k]
+        best, numbers = (np.take_along_axis(values, keep, axis=1) for values in (cosines, here))
+    order = np.argsort(-best, axis=1, kind="stable")
+    return np.take_along_axis(numbers, order, axis=1)
+
+
+def _work_dtype(queries: Rows, index: Index) -> np.dtype[Any]:
+    """Return float32 where the stored rows have no more digits, else float64."""
+    narrow = all(rows.dtype in (np.float16, np.float32) for rows in (queries, index.rows))
+    return np.dtype(np.float32 if narrow else np.float64)

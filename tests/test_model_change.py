@@ -1,0 +1,237 @@
+"""The verdict on an index whose embedding model changed."""
+
+import json
+
+import numpy as np
+import pytest
+
+import latalign
+from latalign.model_change import _mean
+from latalign.searching import Index, nearest, relevant_ranks
+from problems import rotation
+
+DIM, ANCHORS, DOCUMENTS, QUERIES = 12, 300, 400, 150
+
+
+def situation(rng, *, old_noise=0.0, asking_noise=0.0, new_noise=0.0, apart=0.0, asked=0.4):
+    """Two models of the same things: how much noise each adds, and how unlike they are.
+
+    The old model may be worse still at queries than at documents.
+    """
+    things = rng.normal(size=(ANCHORS + DOCUMENTS, DIM))
+    queries = things[ANCHORS : ANCHORS + QUERIES] + asked * rng.normal(size=(QUERIES, DIM))
+    turn, other = rotation(rng, DIM), rng.normal(size=(DIM, DIM)) / np.sqrt(DIM)
+
+    def old(rows):
+        return rows + old_noise * rng.normal(size=rows.shape)
+
+    def new(rows):
+        bent = (1 - apart) * rows @ turn + 2 * apart * np.sign(rows @ other)
+        return bent + new_noise * rng.normal(size=rows.shape)
+
+    before, after = old(things), new(things)
+    return {
+        "old_anchors": before[:ANCHORS],
+        "new_anchors": after[:ANCHORS],
+        "old_index": before[ANCHORS:],
+        "old_queries": old(queries) + asking_noise * rng.normal(size=queries.shape),
+        "new_queries": new(queries),
+        "relevant": np.arange(QUERIES),
+        "new_index": after[ANCHORS:],
+    }
+
+
+def brute_force_ranks(queries, index, relevant):
+    x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, index))
+    cosines = x @ y.T
+    return np.array(
+        [
+            [0 if k < 0 else int((cosines[q] >= cosines[q, k] - 1e-9).sum()) for k in row]
+            for q, row in enumerate(relevant)
+        ]
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("block", [None, 37])
+def test_ranks_are_those_of_all_similarities(rng, monkeypatch, dtype, block):
+    if block:
+        monkeypatch.setattr("latalign.searching._BLOCK_VALUES", 50 * block)
+    queries, rows = rng.normal(size=(50, 6)).astype(dtype), rng.normal(size=(300, 4)).astype(dtype)
+    rows[17] = rows[3]  # equal rows: the relevant one comes last
+    to = latalign.AffineMap.of(rng.normal(size=(4, 6)), rng.normal(size=6))
+    relevant = rng.integers(-1, 300, size=(50, 3))
+    relevant[0] = 3, 17, -1
+    expected = brute_force_ranks(queries.astype(float), to(rows.astype(float)), relevant)
+    found = relevant_ranks(queries, Index(rows, to), relevant)
+    if dtype is np.float64:
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert np.abs(found - expected).max() <= 2  # neighbors whose order is float32's rounding
+    assert found[0, 0] == found[0, 1]
+    near = nearest(queries, Index(rows, to), 7)
+    x, y = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (queries, to(rows)))
+    cosines = np.take_along_axis(x @ y.T, near, axis=1)
+    np.testing.assert_allclose(cosines, -np.sort(-(x @ y.T), axis=1)[:, :7], atol=1e-5)
+
+
+def test_zero_rows_are_never_found_before_others():
+    index = np.array([[0.0, 0.0], [1.0, 0.0]])
+    found = relevant_ranks(np.array([[1.0, 0.1], [0.0, 0.0]]), Index(index), np.array([[0], [1]]))
+    np.testing.assert_array_equal(found, [[2], [2]])
+
+
+@pytest.mark.parametrize(
+    ("expected", "models"),
+    [
+        ("keep", {"new_noise": 1.0}),
+        ("bridge", {"asking_noise": 0.8}),
+        ("re-embed", {"old_noise": 1.2, "apart": 1.0, "asked": 0.1}),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_right_thing_is_done(seed, expected, models):
+    found = latalign.verdict(**situation(np.random.default_rng(seed), **models))
+    assert found.choice == expected
+    assert found.a_map_beats_keeping == (expected == "bridge" or found.option("documents").beats_keeping)
+    assert [one.name for one in found.options] == ["keep", "bridge", "documents", "re-embed"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_documents_are_mapped_where_a_map_of_queries_loses_more(seed):
+    # Nearly all that the old model shows of a row is in a few dimensions, so that a bridge into its space
+    # finds no more than it did. The others are there, if small: a map out of it brings them back.
+    rng = np.random.default_rng(seed)
+    case = situation(rng, asked=0.3)
+    stretch = np.geomspace(30, 0.03, DIM)
+    for name in ("old_anchors", "old_index", "old_queries"):
+        case[name] = case[name] * stretch
+    found = latalign.verdict(**case)
+    assert found.choice == "documents"
+    assert found.a_map_beats_keeping
+    assert not found.option("bridge").beats_keeping
+
+
+def test_figures_are_those_of_the_queries(rng):
+    case = situation(rng, old_noise=0.5)
+    found = latalign.verdict(**case).option("keep")
+    ranks = brute_force_ranks(case["old_queries"], case["old_index"], case["relevant"][:, None])[:, 0]
+    assert found.recall_at_1 == (ranks == 1).mean()
+    assert found.recall_at_10 == pytest.approx((ranks <= 10).mean())
+    assert found.mrr == pytest.approx((1 / ranks).mean())
+    assert (found.gain, found.method, found.queries_needed) == (None, None, None)
+
+
+def test_several_relevant_rows(rng):
+    case = situation(rng, old_noise=0.5)
+    relevant = np.full((QUERIES, 3), -1)
+    relevant[:, 1] = np.arange(QUERIES)
+    one = latalign.verdict(**{**case, "relevant": relevant})
+    assert one == latalign.verdict(**case)
+    relevant[:, 0] = np.arange(QUERIES)  # named twice, counted once
+    assert latalign.verdict(**{**case, "relevant": relevant}) == one
+    relevant[:, 2] = np.arange(QUERIES)[::-1]
+    two = latalign.verdict(**{**case, "relevant": relevant}).option("keep")
+    ranks = brute_force_ranks(case["old_queries"], case["old_index"], relevant[:, 1:])
+    different = relevant[:, 1] != relevant[:, 2]
+    ranks[~different, 1] = 0
+    there = 1 + different
+    assert two.recall_at_10 == pytest.approx((((ranks > 0) & (ranks <= 10)).sum(1) / there).mean())
+    assert two.recall_at_1 == pytest.approx(((ranks == 1).sum(1)).mean())
+
+
+def test_without_relevant_rows_the_new_neighbors_are_the_truth(rng):
+    case = situation(rng, old_noise=0.5)
+    del case["relevant"]
+    found = latalign.verdict(**case)
+    anew = found.option("re-embed")
+    assert (anew.recall_at_1, anew.recall_at_10, anew.mrr) == (1, 1, 1)
+    assert found.truth == "neighbors in the new index"
+    assert found.choice == "re-embed"
+    x, y = (
+        rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        for rows in (case["new_queries"], case["new_index"])
+    )
+    truth = np.argsort(-(x @ y.T), axis=1)[:, :10]
+    ranks = brute_force_ranks(case["old_queries"], case["old_index"], truth)
+    assert found.option("keep").recall_at_10 == pytest.approx((ranks <= 10).mean())
+    assert found.option("keep").recall_at_1 == pytest.approx((ranks[:, 0] == 1).mean())
+
+
+def test_what_is_tested_is_not_fitted(rng):
+    case = situation(rng, old_noise=0.5)
+    plain = latalign.verdict(**case)
+    tested = {
+        "old_anchors": np.concatenate([case["old_anchors"], case["old_index"][:40], case["old_queries"][:5]]),
+        "new_anchors": np.concatenate([case["new_anchors"], case["new_index"][:40], case["new_queries"][:5]]),
+    }
+    found = latalign.verdict(**{**case, **tested})
+    assert (found.anchors, found.anchors_left_out) == (ANCHORS, 45)
+    assert found.options == plain.options
+    # Rows of the index that nobody asks for may be anchors.
+    beside = {
+        "old_anchors": np.concatenate([case["old_anchors"], case["old_index"][QUERIES:]]),
+        "new_anchors": np.concatenate([case["new_anchors"], case["new_index"][QUERIES:]]),
+    }
+    assert latalign.verdict(**{**case, **beside}).anchors_left_out == 0
+    only = {"old_anchors": case["old_index"][:QUERIES], "new_anchors": case["new_index"][:QUERIES]}
+    with pytest.raises(ValueError, match=f"of {QUERIES} anchors 0 are left"):
+        latalign.verdict(**{**case, **only})
+
+
+def test_an_interval_that_contains_zero_says_how_many_queries_are_needed(rng):
+    case = situation(rng, old_noise=0.3, new_noise=0.3)
+    few = {name: rows[:12] if len(rows) == QUERIES else rows for name, rows in case.items()}
+    bridge = latalign.verdict(**few).option("bridge")
+    if bridge.gain.low <= 0 <= bridge.gain.high and bridge.gain.value:
+        assert bridge.queries_needed > 0
+    else:
+        assert bridge.queries_needed is None
+
+
+def test_intervals_cover_the_mean(rng):
+    covered = 0
+    for _ in range(200):
+        values = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.6, 0.3], size=300)
+        found = _mean(values, 300, rng)
+        covered += found.low <= 0.2 <= found.high
+    assert 180 <= covered <= 199  # 190 expected; four standard deviations each way, 12 below
+    constant = _mean(np.zeros(5), 300, rng)
+    assert (constant.low, constant.value, constant.high) == (0, 0, 0)
+
+
+def test_the_record_is_plain_json_and_the_call_repeats(rng):
+    case = situation(rng, old_noise=0.5)
+    one, two = latalign.verdict(**case), latalign.verdict(**case)
+    assert one == two
+    record = json.loads(json.dumps(one.to_json(), allow_nan=False))
+    assert record["options"][1]["gain"]["low"] == one.option("bridge").gain.low
+    del case["new_index"]
+    without = latalign.verdict(**case)
+    assert [option.name for option in without.options] == ["keep", "bridge", "documents"]
+    with pytest.raises(KeyError, match="needs a new index"):
+        without.option("re-embed")
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [
+        ({"relevant": np.full(QUERIES, DOCUMENTS)}, ValueError, "in the index, from 0 to 399; 150 queries"),
+        ({"relevant": np.full(QUERIES, -2)}, ValueError, r"the first is query 0: \[-2\]"),
+        ({"relevant": np.full(QUERIES, -1)}, ValueError, "150 queries have none"),
+        ({"relevant": np.zeros(QUERIES)}, TypeError, "whole numbers; got float64"),
+        ({"relevant": np.zeros(3, int)}, ValueError, r"for each of 150 queries; got shape \(3,\)"),
+        ({"relevant": None, "new_index": None}, ValueError, "what a query should find"),
+        ({"old_queries": np.ones((QUERIES, 5))}, ValueError, "of as many dimensions; got the old anchors 12"),
+        ({"new_queries": np.ones((QUERIES, 5))}, ValueError, "the new queries 5"),
+        ({"new_index": np.ones((7, DIM))}, ValueError, "old index and new index of as many rows"),
+        ({"old_anchors": np.ones((7, DIM))}, ValueError, "Row i of them must be the same thing"),
+        ({"old_queries": np.full((QUERIES, DIM), np.nan)}, ValueError, "the old queries needs finite values"),
+        ({"old_index": np.ones(DIM)}, ValueError, "the old index needs a 2-D array"),
+        ({"n_resamples": 10}, ValueError, "n_resamples of at least 100"),
+        ({"random_state": "a"}, TypeError, "verdict needs a random_state"),
+    ],
+)
+def test_bad_input(rng, changed, error, words):
+    with pytest.raises(error, match=words):
+        latalign.verdict(**{**situation(rng), **changed})
