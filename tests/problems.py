@@ -49,3 +49,32 @@ def lstsq(X, Y, w=None):
 def relative(a, b):
     """The relative difference of two arrays in the Frobenius norm."""
     return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-300)
+
+
+def model_change(rng, *, old_noise=0.0, asking_noise=0.0, new_noise=0.0, apart=0.0, asked=0.4):
+    """Two models of the same things: how much noise each adds, and how unlike they are.
+
+    The old model may be worse still at queries than at documents.
+    """
+    dim, anchors, documents, count = 12, 300, 400, 150
+    things = rng.normal(size=(anchors + documents, dim))
+    queries = things[anchors : anchors + count] + asked * rng.normal(size=(count, dim))
+    turn, other = rotation(rng, dim), rng.normal(size=(dim, dim)) / np.sqrt(dim)
+
+    def old(rows):
+        return rows + old_noise * rng.normal(size=rows.shape)
+
+    def new(rows):
+        bent = (1 - apart) * rows @ turn + 2 * apart * np.sign(rows @ other)
+        return bent + new_noise * rng.normal(size=rows.shape)
+
+    before, after = old(things), new(things)
+    return {
+        "old_anchors": before[:anchors],
+        "new_anchors": after[:anchors],
+        "old_index": before[anchors:],
+        "old_queries": old(queries) + asking_noise * rng.normal(size=queries.shape),
+        "new_queries": new(queries),
+        "relevant": np.arange(count),
+        "new_index": after[anchors:],
+    }

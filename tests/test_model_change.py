@@ -8,37 +8,9 @@ import pytest
 import latalign
 from latalign.model_change import _mean
 from latalign.searching import Index, nearest, relevant_ranks
-from problems import rotation
+from problems import model_change
 
-DIM, ANCHORS, DOCUMENTS, QUERIES = 12, 300, 400, 150
-
-
-def situation(rng, *, old_noise=0.0, asking_noise=0.0, new_noise=0.0, apart=0.0, asked=0.4):
-    """Two models of the same things: how much noise each adds, and how unlike they are.
-
-    The old model may be worse still at queries than at documents.
-    """
-    things = rng.normal(size=(ANCHORS + DOCUMENTS, DIM))
-    queries = things[ANCHORS : ANCHORS + QUERIES] + asked * rng.normal(size=(QUERIES, DIM))
-    turn, other = rotation(rng, DIM), rng.normal(size=(DIM, DIM)) / np.sqrt(DIM)
-
-    def old(rows):
-        return rows + old_noise * rng.normal(size=rows.shape)
-
-    def new(rows):
-        bent = (1 - apart) * rows @ turn + 2 * apart * np.sign(rows @ other)
-        return bent + new_noise * rng.normal(size=rows.shape)
-
-    before, after = old(things), new(things)
-    return {
-        "old_anchors": before[:ANCHORS],
-        "new_anchors": after[:ANCHORS],
-        "old_index": before[ANCHORS:],
-        "old_queries": old(queries) + asking_noise * rng.normal(size=queries.shape),
-        "new_queries": new(queries),
-        "relevant": np.arange(QUERIES),
-        "new_index": after[ANCHORS:],
-    }
+QUERIES, DOCUMENTS, ANCHORS, DIM = 150, 400, 300, 12  # of a model_change
 
 
 def brute_force_ranks(queries, index, relevant):
@@ -91,7 +63,7 @@ def test_zero_rows_are_never_found_before_others():
 )
 @pytest.mark.parametrize("seed", range(3))
 def test_the_right_thing_is_done(seed, expected, models):
-    found = latalign.verdict(**situation(np.random.default_rng(seed), **models))
+    found = latalign.verdict(**model_change(np.random.default_rng(seed), **models))
     assert found.choice == expected
     assert found.a_map_beats_keeping == (expected == "bridge" or found.option("documents").beats_keeping)
     assert [one.name for one in found.options] == ["keep", "bridge", "documents", "re-embed"]
@@ -102,7 +74,7 @@ def test_documents_are_mapped_where_a_map_of_queries_loses_more(seed):
     # Nearly all that the old model shows of a row is in a few dimensions, so that a bridge into its space
     # finds no more than it did. The others are there, if small: a map out of it brings them back.
     rng = np.random.default_rng(seed)
-    case = situation(rng, asked=0.3)
+    case = model_change(rng, asked=0.3)
     stretch = np.geomspace(30, 0.03, DIM)
     for name in ("old_anchors", "old_index", "old_queries"):
         case[name] = case[name] * stretch
@@ -113,7 +85,7 @@ def test_documents_are_mapped_where_a_map_of_queries_loses_more(seed):
 
 
 def test_figures_are_those_of_the_queries(rng):
-    case = situation(rng, old_noise=0.5)
+    case = model_change(rng, old_noise=0.5)
     found = latalign.verdict(**case).option("keep")
     ranks = brute_force_ranks(case["old_queries"], case["old_index"], case["relevant"][:, None])[:, 0]
     assert found.recall_at_1 == (ranks == 1).mean()
@@ -123,7 +95,7 @@ def test_figures_are_those_of_the_queries(rng):
 
 
 def test_several_relevant_rows(rng):
-    case = situation(rng, old_noise=0.5)
+    case = model_change(rng, old_noise=0.5)
     relevant = np.full((QUERIES, 3), -1)
     relevant[:, 1] = np.arange(QUERIES)
     one = latalign.verdict(**{**case, "relevant": relevant})
@@ -141,7 +113,7 @@ def test_several_relevant_rows(rng):
 
 
 def test_without_relevant_rows_the_new_neighbors_are_the_truth(rng):
-    case = situation(rng, old_noise=0.5)
+    case = model_change(rng, old_noise=0.5)
     del case["relevant"]
     found = latalign.verdict(**case)
     anew = found.option("re-embed")
@@ -159,7 +131,7 @@ def test_without_relevant_rows_the_new_neighbors_are_the_truth(rng):
 
 
 def test_what_is_tested_is_not_fitted(rng):
-    case = situation(rng, old_noise=0.5)
+    case = model_change(rng, old_noise=0.5)
     plain = latalign.verdict(**case)
     tested = {
         "old_anchors": np.concatenate([case["old_anchors"], case["old_index"][:40], case["old_queries"][:5]]),
@@ -180,7 +152,7 @@ def test_what_is_tested_is_not_fitted(rng):
 
 
 def test_an_interval_that_contains_zero_says_how_many_queries_are_needed(rng):
-    case = situation(rng, old_noise=0.3, new_noise=0.3)
+    case = model_change(rng, old_noise=0.3, new_noise=0.3)
     few = {name: rows[:12] if len(rows) == QUERIES else rows for name, rows in case.items()}
     bridge = latalign.verdict(**few).option("bridge")
     if bridge.gain.low <= 0 <= bridge.gain.high and bridge.gain.value:
@@ -201,7 +173,7 @@ def test_intervals_cover_the_mean(rng):
 
 
 def test_the_record_is_plain_json_and_the_call_repeats(rng):
-    case = situation(rng, old_noise=0.5)
+    case = model_change(rng, old_noise=0.5)
     one, two = latalign.verdict(**case), latalign.verdict(**case)
     assert one == two
     record = json.loads(json.dumps(one.to_json(), allow_nan=False))
@@ -234,4 +206,4 @@ def test_the_record_is_plain_json_and_the_call_repeats(rng):
 )
 def test_bad_input(rng, changed, error, words):
     with pytest.raises(error, match=words):
-        latalign.verdict(**{**situation(rng), **changed})
+        latalign.verdict(**{**model_change(rng), **changed})

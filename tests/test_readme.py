@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from latalign.cli import main
+from problems import model_change
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,7 +33,7 @@ def commands(text):
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """A folder with the files that the examples name: rows of two models, some of them with ids."""
+    """A folder with the files that the examples name: rows of two models, some of them with ids, and an index."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     old = rng.normal(size=(300, 12))
@@ -45,6 +46,9 @@ def files(tmp_path, monkeypatch):
         "test-new": new[:100],
     }.items():
         np.save(f"{name}.npy", rows.astype(np.float32))
+    changed = model_change(rng, asking_noise=0.8)
+    for name, rows in changed.items():
+        np.save(f"{name.replace('_', '-')}.npy", rows)
     return old, new
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import latalign
 from calls import done, done_json, refused, run, written
-from test_model_change import QUERIES, situation
+from problems import model_change
 
 FILES = ("old_anchors", "new_anchors", "old_index", "old_queries", "new_queries", "new_index")
 
@@ -19,7 +19,7 @@ def call(**paths):
 @pytest.fixture
 def case(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = situation(np.random.default_rng(0), asking_noise=0.8)
+    found = model_change(np.random.default_rng(0), asking_noise=0.8)
     for name in FILES:
         written(tmp_path / f"{name}.npy", found[name])
     np.save("relevant.npy", found["relevant"])
@@ -48,7 +48,7 @@ def test_relevant_rows_may_be_text(case):
 
 def test_no_map_is_better(case):
     rng = np.random.default_rng(1)
-    case = situation(rng, new_noise=1.0)
+    case = model_change(rng, new_noise=1.0)
     for name in FILES:
         written(f"{name}.npy", case[name])
     result = run(*call())
@@ -62,7 +62,7 @@ def test_wrong_calls_and_unsound_files(case, tmp_path):
     refused(run(*call(relevant=None, new_index=None)), 2, "give --relevant, or --new-index")
     refused(run(*call(relevant="none.npy")), 2, "does not exist")
     refused(run(*call(old_index="none.npy")), 2, "there is no file none.npy")
-    np.save("relevant.npy", np.full(QUERIES, 5000))
+    np.save("relevant.npy", np.full(len(case["relevant"]), 5000))
     refused(run(*call()), 1, "relevant rows that are in the index")
     (tmp_path / "words.txt").write_text("first\nsecond\n")
     refused(run(*call(relevant="words.txt")), 1, "words.txt is no list of relevant rows")
