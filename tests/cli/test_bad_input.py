@@ -122,7 +122,7 @@ class TestBadInput:
             "missing": ([None, *range(199)], "1 of 200 source ids are missing (null)"),
             "no column": (None, "no column 'id'"),
             "other kind": (list(np.arange(200.0)), "ids are integers or strings"),
-            "not a table": (range(200), "Parquet files only"),
+            "not a table": (range(200), "in tables only"),
         }[ids]
         good = pa.table({"id": range(200), "v": X})
         pq.write_table(good, elsewhere / "good.parquet")
