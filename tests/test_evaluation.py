@@ -93,7 +93,7 @@ class TestEvaluate:
             json.dumps(latalign.evaluate(latalign.fit(X, Y), X, Y).to_json(), allow_nan=False)
         )
         names = {"mse", "r2", "cosine", "recall@1", "recall@10", "mrr"}
-        assert set(record) == {"rows", "queries", "mapped", "no_map", "native"}
+        assert set(record) == {"rows", "queries", "searched", "mapped", "no_map", "native"}
         assert set(record["mapped"]) == set(record["no_map"]) == names
         assert set(record["native"]) == {"recall@1", "recall@10", "mrr"}
 

@@ -16,16 +16,31 @@ HOME = Path(latalign.__file__).parent
 ROOMS = [
     {"_version", "_validation", "_linalg", "_rowsum", "evidence", "io"},
     {"moments", "maps", "anchors", "stitching", "relative"},
-    {"metrics", "least_squares", "paths", "on_disk"},
+    {"metrics", "least_squares", "paths", "on_disk", "pairing", "parts"},
     {"solve"},
     {"methods"},
     {"select"},
-    {"fitting"},
-    {"_aligner", "estimators", "evaluation", "heldout", "closest_points"},
+    {"fitting", "dealing"},
+    {"_aligner", "estimators", "evaluation", "heldout", "closest_points", "agreement", "streamed"},
     {"torch", "experiments", "cli"},
 ]
 LEVEL = {name: level for level, room in enumerate(ROOMS) for name in room}
-OPTIONAL = ("torch", "pyarrow", "matplotlib", "pooch", "sklearn", "pandas", "rich", "click")
+OPTIONAL = (
+    "torch",
+    "pyarrow",
+    "h5py",
+    "lance",
+    "zarr",
+    "duckdb",
+    "upath",
+    "fsspec",
+    "matplotlib",
+    "pooch",
+    "sklearn",
+    "pandas",
+    "rich",
+    "click",
+)
 
 
 def room_of(path):

@@ -35,6 +35,10 @@ class Buffers:
     """
 
     def __init__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> None:
+        if precision not in ("double", "fast"):
+            raise ValueError(f'precision is "double" or "fast"; got {precision!r}')
+        if grams not in ("both", "source", "none"):
+            raise ValueError(f'grams is "both", "source" or "none"; got {grams!r}')
         dtype = np.dtype(np.float32 if precision == "fast" else np.float64)
         full = grams != "none", grams == "both"
         self.dtype = dtype
@@ -47,6 +51,14 @@ class Buffers:
 
 class NotFinite(ArithmeticError):
     """A sum came out as NaN or infinity: the rows must be looked at one by one."""
+
+
+def overflow(caller: str) -> ValueError:
+    """Return what to raise for finite rows whose sums are not."""
+    return ValueError(
+        f"{caller}: the values are finite, but their squares overflow float64 (beyond 1e154). "
+        "Divide the rows by a constant first."
+    )
 
 
 @final

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
@@ -83,7 +84,7 @@ class Evaluation:
     Attributes
     ----------
     rows : int
-        The pairs: all are in `mse`, `r2` and `cosine`, and all are searched.
+        The pairs: all are in `mse`, `r2` and `cosine`.
     queries : int
         The rows, drawn at random, that looked for their own row.
     mapped : Scores
@@ -92,6 +93,8 @@ class Evaluation:
         Of the source rows as they are; None where the spaces differ in dimension.
     native : Retrieval
         Of the target rows themselves, the ceiling: below 1 where rows occur more than once.
+    searched : int or None
+        The target rows, drawn at random, that were searched, where those were not all (`evaluate_files`).
     """
 
     rows: int
@@ -99,6 +102,7 @@ class Evaluation:
     mapped: Scores
     no_map: Scores | None
     native: Retrieval
+    searched: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values; NaN becomes null."""
@@ -106,6 +110,7 @@ class Evaluation:
             {
                 "rows": self.rows,
                 "queries": self.queries,
+                "searched": self.rows if self.searched is None else self.searched,
                 "mapped": self.mapped.figures(),
                 "no_map": None if self.no_map is None else self.no_map.figures(),
                 "native": self.native.figures(),
@@ -218,11 +223,7 @@ def evaluate(
         raise ValueError(f"evaluate needs at least one query; got max_queries={max_queries}")
     pairs = _checked_pairs(X, Y, "evaluate")
     mapped = map_(pairs.source)
-    if mapped.shape[1] != pairs.target.shape[1]:
-        raise ValueError(
-            f"evaluate needs target rows as wide as the map returns; it returns {mapped.shape[1]} "
-            f"dimensions, Y has {pairs.target.shape[1]}"
-        )
+    require_width(mapped, pairs.target)
     count = len(pairs)
     rng = as_generator(random_state, "evaluate")
     queries = random_anchors(count, min(max_queries, count), random_state=rng)
@@ -252,6 +253,15 @@ def evaluate(
         no_map=scores(pairs.source) if pairs.source.shape[1] == pairs.target.shape[1] else None,
         native=retrieval(pairs.target),
     )
+
+
+def require_width(mapped: Rows, target: Rows) -> None:
+    """Raise a ValueError where a map returns rows of another width than those it is measured on."""
+    if mapped.shape[1] != target.shape[1]:
+        raise ValueError(
+            f"evaluate needs target rows as wide as the map returns; it returns {mapped.shape[1]} "
+            f"dimensions, Y has {target.shape[1]}"
+        )
 
 
 def compare(
@@ -306,28 +316,47 @@ def compare(
     >>> round(found.linear_cka, 6), round(found.procrustes_distance, 4), found.methods[-1].method
     (1.0, 0.0, 'orthogonal')
     """
-    if k < 1 or max_rows < 2:
-        raise ValueError(f"compare needs k ≥ 1 and max_rows ≥ 2; got k={k}, max_rows={max_rows}")
+    check_compare(k, max_rows)
     pairs = _checked_pairs(X, Y, "compare")
     rng = as_generator(random_state, "compare")
     folds = Folds.of(pairs, n_folds, rng, grams="both").moments
+    some = pairs.take(random_anchors(len(pairs), min(max_rows, len(pairs)), random_state=rng))
+    return comparison(folds, some.source, some.target, k)
+
+
+def check_compare(k: int, max_rows: int) -> None:
+    """Raise a ValueError where there is nothing to compare by such numbers."""
+    if k < 1 or max_rows < 2:
+        raise ValueError(f"compare needs k ≥ 1 and max_rows ≥ 2; got k={k}, max_rows={max_rows}")
+
+
+def comparison(folds: Sequence[Moments], source: Rows, target: Rows, k: int) -> Comparison:
+    """Return what fold moments and some rows that correspond say of two spaces.
+
+    Parameters
+    ----------
+    folds : sequence of Moments
+        With both Gram matrices.
+    source, target : arrays of shape (n, dim)
+        The rows among which neighbors are looked for.
+    k : int
+    """
     total = sum(folds[1:], folds[0])
     for side, moments in (("source X", total), ("target Y", total.swapped())):
         if not moments.source_varies.any():
             raise ValueError(
-                f"compare needs rows that differ; all {len(pairs)} rows of the {side} are the same, to rounding"
+                f"compare needs rows that differ; all {total.count} rows of the {side} are the same, to rounding"
             )
     baseline = baseline_error(folds)
-    some = pairs.take(random_anchors(len(pairs), min(max_rows, len(pairs)), random_state=rng))
     return Comparison(
-        rows=len(pairs),
+        rows=total.count,
         dim_source=total.dim_source,
         dim_target=total.dim_target,
         linear_cka=linear_cka_score(total),
         procrustes_distance=procrustes_distance(total),
-        mutual_knn=mutual_knn_score(some.source, some.target, k) if k < len(some) else float("nan"),
+        mutual_knn=mutual_knn_score(source, target, k) if k < len(source) else float("nan"),
         k=k,
-        knn_rows=len(some),
+        knn_rows=len(source),
         methods=tuple(_method_score(found, baseline) for found in cross_validate(folds)),
     )
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from latalign._linalg import EPS
-from latalign._rowsum import Buffers, Grams, NotFinite, Precision, RowSum
+from latalign._rowsum import Buffers, Grams, NotFinite, Precision, RowSum, overflow
 from latalign._validation import Array, Pairs
 
 if TYPE_CHECKING:
@@ -323,13 +323,10 @@ def accumulate(
     return total
 
 
-def moments_of_pairs(
-    pairs: Pairs, *, precision: Precision = "double", grams: Grams = "both"
-) -> Moments:
+def moments_of_pairs(pairs: Pairs, *, precision: Precision = "double", grams: Grams = "both") -> Moments:
     """Return the moments of pairs that are checked already, summed block by block."""
-    dims = pairs.source.shape[1], pairs.target.shape[1]
-    rows = min(block_rows(dims, precision), len(pairs))
-    total = MomentSum(Buffers(rows, dims, *_known(precision, grams)))
+    rows = min(block_rows(pairs.dims, precision), len(pairs))
+    total = MomentSum(Buffers(rows, pairs.dims, precision, grams))
     try:
         for part in pairs.blocks(rows):
             total.add(part)
@@ -343,14 +340,6 @@ def block_rows(dims: tuple[int, int], precision: Precision) -> int:
     """Return how many rows are multiplied at once."""
     width = sum(dims) * (4 if precision == "fast" else 8)
     return max(1024, min(8192, _BLOCK_BYTES // width))
-
-
-def overflow(caller: str) -> ValueError:
-    """Return what to raise for finite rows whose sums are not."""
-    return ValueError(
-        f"{caller}: the values are finite, but their squares overflow float64 (beyond 1e154). "
-        "Divide the rows by a constant first."
-    )
 
 
 @final
@@ -390,15 +379,6 @@ class MomentSum:
             return Moments.zero(*self._buffers.cross.shape)
         here = Moments(**self._here.total())
         return here if self._done is None else self._done + here
-
-
-def _known(precision: Precision, grams: Grams) -> tuple[Precision, Grams]:
-    """Return both, or raise a ValueError for a word that is none of theirs."""
-    if precision not in ("double", "fast"):
-        raise ValueError(f'precision is "double" or "fast"; got {precision!r}')
-    if grams not in ("both", "source", "none"):
-        raise ValueError(f'grams is "both", "source" or "none"; got {grams!r}')
-    return precision, grams
 
 
 def all_but_one(folds: Sequence[Moments]) -> tuple[Moments, ...]:

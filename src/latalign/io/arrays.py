@@ -150,7 +150,9 @@ def _open_one(location: Location) -> Reader:
     path, format_ = location.path, FORMATS[_suffix(location.path)]
     if not is_remote(path) and path.is_dir() != format_.folder:
         what = ("folders", "a file") if format_.folder else ("files", "a folder")
-        raise ValueError(f"{path} is {what[1]}, but {_suffix(path)} are {what[0]}: it is truncated or foreign")
+        raise ValueError(
+            f"{path} is {what[1]}, but {_suffix(path)} are {what[0]}: it is truncated or foreign"
+        )
     return format_.read(location)
 
 

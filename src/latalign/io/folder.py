@@ -108,7 +108,11 @@ def read(location: Location, files: list[Path], open_one: Callable[[Location], R
         Opens one of them.
     """
     if not files:
-        raise FileNotFoundError(f"there are no files in {location.path}" if _is_folder(location) else f"no file is called {location.path}")
+        raise FileNotFoundError(
+            f"there are no files in {location.path}"
+            if _is_folder(location)
+            else f"no file is called {location.path}"
+        )
     parts = tuple(open_one(Location(path, location.name)) for path in files)
     first = parts[0]
     for part in parts[1:]:
@@ -118,7 +122,11 @@ def read(location: Location, files: list[Path], open_one: Callable[[Location], R
                 f"{part.location} has rows of {part.dim} dimensions, {part.dtype}; {first.location} in the same "
                 f"folder has {first.dim}, {first.dtype}. All files need rows of one kind."
             )
-        if isinstance(first, TableRows) and isinstance(part, TableRows) and not first.schema.equals(part.schema):
+        if (
+            isinstance(first, TableRows)
+            and isinstance(part, TableRows)
+            and not first.schema.equals(part.schema)
+        ):
             raise ValueError(
                 f"{part.location.path} has the columns {_listed(part.schema)}; {first.location.path} in the same "
                 f"folder has {_listed(first.schema)}. All files need the same."

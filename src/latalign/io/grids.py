@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from latalign._validation import Rows
 from latalign.io.extras import required
-from latalign.io.files import folder_beside, named_beside
+from latalign.io.files import folder_beside, is_remote, named_beside
 from latalign.io.protocol import (
     Block,
     Location,
@@ -235,9 +235,7 @@ class GridWriter:
         return type(self._group).__module__.startswith("h5py")
 
 
-def _found(
-    location: Location, opened: Callable[[], AbstractContextManager[Grids]], kind: str
-) -> GridRows:
+def _found(location: Location, opened: Callable[[], AbstractContextManager[Grids]], kind: str) -> GridRows:
     try:
         with opened() as grids:
             about = {name: (tuple(grid.shape), grid.dtype) for name, grid in grids.items()}
@@ -250,10 +248,8 @@ def _found(
     shape, dtype = about[name]
     check_dtype(where, dtype)
     check_shape(where, shape)
-    others = tuple(
-        other for other, (its, _) in about.items() if other != name and its and its[0] == shape[0]
-    )
-    return GridRows(where, *shape, np.dtype(dtype).newbyteorder("="), opened, others, kind)
+    others = tuple(other for other, (its, _) in about.items() if other != name and its and its[0] == shape[0])
+    return GridRows(where, shape[0], shape[1], np.dtype(dtype).newbyteorder("="), opened, others, kind)
 
 
 def _only(location: Location, about: Mapping[str, tuple[tuple[int, ...], Any]]) -> str:
@@ -281,11 +277,11 @@ def _step(grid: Any, rows: int) -> int:
 
 
 def _hdf5_file(h5py: Any, path: Any) -> Any:
-    return h5py.File(path.fs.open(path.path, "rb") if hasattr(path, "fs") else path, "r")
+    return h5py.File(path.fs.open(path.path, "rb") if is_remote(path) else path, "r")
 
 
 def _store(path: Any) -> Any:
-    return f"{path.protocol}://{path.path.lstrip('/')}" if hasattr(path, "fs") else str(path)
+    return f"{path.protocol}://{path.path.lstrip('/')}" if is_remote(path) else str(path)
 
 
 def _reason(error: Exception) -> str:

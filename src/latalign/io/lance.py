@@ -19,9 +19,7 @@ _KIND = "a Lance dataset"
 def read(location: Location) -> TableRows:
     """Open a Lance dataset and find its column of rows."""
     dataset = _dataset(location)
-    return opened(
-        location, (location.path,), dataset.count_rows(), dataset.schema, _Scan(location), _KIND
-    )
+    return opened(location, (location.path,), dataset.count_rows(), dataset.schema, _Scan(location), _KIND)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from latalign.io.extras import required
-from latalign.io.files import written_beside
+from latalign.io.files import is_remote, written_beside
 from latalign.io.protocol import Block, Location, Reader, Shape, require_all
 from latalign.io.tables import TableLayout, TableRows, cut, foreign, opened
 
@@ -96,9 +96,8 @@ class _Scan:
 def _opened(pq: Any, location: Location) -> Any:
     # Read through one small buffer: ahead of itself pyarrow keeps all column chunks in memory.
     options = {"buffer_size": _READ_BYTES, "pre_buffer": False}
-    if hasattr(location.path, "fs"):
-        return pq.ParquetFile(location.path.fs.open(location.path.path, "rb"), **options)
-    return pq.ParquetFile(location.path, **options)
+    path: Any = location.path
+    return pq.ParquetFile(path.fs.open(path.path, "rb") if is_remote(path) else path, **options)
 
 
 def _parquet() -> Any:

@@ -117,7 +117,9 @@ def require_length(location: Location, found: int, expected: int) -> None:
 
 
 @contextmanager
-def raw_writer(location: Location, header: Callable[[int | None], bytes], shape: Shape) -> Iterator[RawWriter]:
+def raw_writer(
+    location: Location, header: Callable[[int | None], bytes], shape: Shape
+) -> Iterator[RawWriter]:
     """Write a header and then the rows that are appended, and rename the file when all are there.
 
     Parameters
