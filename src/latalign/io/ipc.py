@@ -118,14 +118,14 @@ def _batches(path: Path) -> Iterator[Any]:
     """Yield the record batches of a file, none of them copied."""
     with _source(path) as source:
         reader, size = _reader(source), source.size()
-        numbered = hasattr(reader, "num_record_batches")
+        count = getattr(reader, "num_record_batches", None)
         number = 0
-        while not numbered or number < reader.num_record_batches:
+        while count is None or number < count:
             # A mapped file that became shorter would end the process, not the reading.
             if not is_remote(path) and os.stat(path).st_size < size:
                 raise ValueError(f"{path} ended early: another program changed it while it was read")
             try:
-                batch = reader.get_batch(number) if numbered else reader.read_next_batch()
+                batch = reader.read_next_batch() if count is None else reader.get_batch(number)
             except StopIteration:
                 return
             yield batch
@@ -147,7 +147,7 @@ def _reader(source: Any) -> Any:
 def _source(path: Path) -> Any:
     arrow = pyarrow("Arrow files")
     if is_remote(path):
-        return arrow.PythonFile(path.fs.open(path.path, "rb"))  # pyright: ignore[reportAttributeAccessIssue]
+        return arrow.PythonFile(path.fs.open(path.path, "rb"), mode="r")  # pyright: ignore[reportAttributeAccessIssue]
     return arrow.memory_map(str(path))
 
 
