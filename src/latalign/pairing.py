@@ -226,7 +226,7 @@ def require_finite_rows(reader: Reader) -> None:
             bad += len(where)
         start += len(block.rows)
     if bad:
-        where = f" ({reader.place(first)})" if isinstance(reader, FolderRows) else ""
+        where = f", {reader.place(first)}" if isinstance(reader, FolderRows) else ""
         raise ValueError(
             f"{reader.location} needs finite values; {bad} of {start} rows contain NaN or infinity "
             f"(the first is row {first}{where}). Remove or repair those rows."
