@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import IO, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from latalign.io.protocol import (
     Location,
     Reader,
     Shape,
+    Writer,
     check_dtype,
     check_shape,
     count_of,
@@ -157,14 +158,18 @@ def read_zarr(location: Location) -> GridRows:
 
 
 @contextmanager
-def write_hdf5(location: Location, shape: Shape, like: Reader | None) -> Iterator[GridWriter]:
+def write_hdf5(location: Location, shape: Shape, like: Reader | None) -> Iterator[Writer]:
     """Write an HDF5 file; rows out of such an array keep the arrays beside them."""
     h5py = required("h5py", "hdf5", "HDF5 files")
-    with named_beside(location.path) as name:
-        with closing(h5py.File(name, "w")) as file:
-            writer = GridWriter(file, location, shape, like)
-            yield writer
-            writer.flush()
+    with named_beside(location.path) as name, name.open("w+b") as raw:
+        disk = _Disk(raw)
+        try:
+            with closing(h5py.File(disk, "w")) as file:
+                writer = GridWriter(file, location, shape, like)
+                yield _Told(writer, disk)
+                writer.flush()
+        finally:
+            disk.check()
         require_all(location, writer.written, shape)
 
 
@@ -233,6 +238,56 @@ class GridWriter:
 
     def _is_hdf5(self) -> bool:
         return type(self._group).__module__.startswith("h5py")
+
+
+@final
+class _Disk:
+    """A file whose errors are kept until they are asked for: in the midst of HDF5 they end the process."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, data: Any) -> int:
+        """Write, or do as if."""
+        return self._kept(self._file.write, data, memoryview(data).nbytes)
+
+    def truncate(self, size: int) -> int:
+        """Set the length, or do as if."""
+        return self._kept(self._file.truncate, size, size)
+
+    def flush(self) -> None:
+        """Send on what is buffered."""
+        self._kept(lambda _: self._file.flush(), None, None)
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self._error is not None:
+            raise self._error
+
+    def _kept(self, call: Callable[[Any], Any], argument: Any, result: Any) -> Any:
+        if self._error is None:
+            try:
+                return call(argument)
+            except OSError as error:
+                self._error = error
+        return result
+
+
+@final
+class _Told:
+    """A writer that tells what went wrong with the disk."""
+
+    def __init__(self, writer: GridWriter, disk: _Disk) -> None:
+        self._writer, self._disk = writer, disk
+
+    def append(self, block: Block) -> None:
+        """Take the next rows."""
+        self._writer.append(block)
+        self._disk.check()
 
 
 def _found(location: Location, opened: Callable[[], AbstractContextManager[Grids]], kind: str) -> GridRows:

@@ -68,19 +68,32 @@ class _Scan:
     def __call__(self, columns: list[str] | None, rows: int, start: int, stop: int | None) -> Iterator[Any]:
         dataset = _dataset(self.location)
         limit = None if stop is None else stop - start
-        scanner = dataset.scanner(
-            columns, offset=start, limit=limit, batch_size=rows, scan_in_order=True, batch_readahead=1
-        )
-        yield from scanner.to_batches()
+        with _panics_told():
+            scanner = dataset.scanner(
+                columns, offset=start, limit=limit, batch_size=rows, scan_in_order=True, batch_readahead=1
+            )
+            yield from scanner.to_batches()
 
 
 def _dataset(location: Location) -> Any:
     lance = _lance()
-    path = location.path
+    path: Any = location.path
     try:
-        return lance.dataset(f"{path.protocol}://{path.path}" if is_remote(path) else str(path))  # pyright: ignore[reportAttributeAccessIssue]
+        with _panics_told():
+            return lance.dataset(f"{path.protocol}://{path.path}" if is_remote(path) else str(path))
     except (ValueError, OSError) as error:
         raise foreign(location, _KIND, error) from error
+
+
+@contextmanager
+def _panics_told() -> Iterator[None]:
+    """Raise an OSError where the library, which is Rust's, panics: over damaged files it does."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise OSError(f"the library gave up: {error}") from error
 
 
 def _lance() -> Any:
