@@ -106,7 +106,7 @@ class TestEvaluate:
             json.dumps(latalign.evaluate(latalign.fit(X, Y), X, Y).to_json(), allow_nan=False)
         )
         found = {"recall@1", "recall@10", "mrr", "csls_recall@1", "csls_recall@10", "hubness"}
-        assert set(record) == {"rows", "queries", "mapped", "no_map", "native"}
+        assert set(record) == {"rows", "queries", "searched", "mapped", "no_map", "native"}
         assert set(record["mapped"]) == set(record["no_map"]) == {"mse", "r2", "cosine", *found}
         assert set(record["native"]) == found
 

@@ -16,11 +16,11 @@ HOME = Path(latalign.__file__).parent
 ROOMS = [
     {"_version", "_validation", "_linalg", "_rowsum", "evidence", "io"},
     {"moments", "maps", "anchors", "stitching", "relative"},
-    {"metrics", "least_squares", "paths", "on_disk", "searching"},
+    {"metrics", "least_squares", "paths", "on_disk", "searching", "pairing", "parts"},
     {"solve"},
     {"methods"},
     {"select"},
-    {"fitting"},
+    {"fitting", "dealing"},
     {
         "_aligner",
         "estimators",
@@ -30,11 +30,28 @@ ROOMS = [
         "closest_points",
         "model_change",
         "relevance",
+        "agreement",
+        "streamed",
     },
     {"torch", "experiments", "cli"},
 ]
 LEVEL = {name: level for level, room in enumerate(ROOMS) for name in room}
-OPTIONAL = ("torch", "pyarrow", "matplotlib", "pooch", "sklearn", "pandas", "rich", "click")
+OPTIONAL = (
+    "torch",
+    "pyarrow",
+    "h5py",
+    "lance",
+    "zarr",
+    "duckdb",
+    "upath",
+    "fsspec",
+    "matplotlib",
+    "pooch",
+    "sklearn",
+    "pandas",
+    "rich",
+    "click",
+)
 
 
 def room_of(path):

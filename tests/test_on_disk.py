@@ -255,5 +255,5 @@ class TestPairsById:
 
     def test_ids_need_a_table(self, tmp_path):
         path = written(tmp_path / "x.npy", some_rows(6))
-        with pytest.raises(ValueError, match="ids stand beside the rows in Parquet files only"):
+        with pytest.raises(ValueError, match="ids stand beside the rows in tables only"):
             read_pairs(path, path, id_column="id")

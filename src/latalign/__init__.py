@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from latalign.heldout import HeldoutFit, fit_heldout
     from latalign.model_change import Interval, Option, Verdict, verdict
     from latalign.on_disk import apply_file, load_map, read_pairs
+    from latalign.parts import apply_folder
+    from latalign.streamed import compare_files, evaluate_files, fit_files
 
 __all__ = [
     "METHODS",
@@ -89,12 +91,16 @@ __all__ = [
     "__version__",
     "accumulate",
     "apply_file",
+    "apply_folder",
     "class_means",
     "compare",
+    "compare_files",
     "cross_validate",
     "evaluate",
+    "evaluate_files",
     "farthest_point_anchors",
     "fit",
+    "fit_files",
     "fit_heldout",
     "fit_moments",
     "icp",
@@ -120,6 +126,8 @@ _LATER = {
     "heldout": ("HeldoutFit", "fit_heldout"),
     "model_change": ("Interval", "Option", "Verdict", "verdict"),
     "on_disk": ("apply_file", "load_map", "read_pairs"),
+    "parts": ("apply_folder",),
+    "streamed": ("compare_files", "evaluate_files", "fit_files"),
 }
 
 

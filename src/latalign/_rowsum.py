@@ -21,8 +21,44 @@ _FLOAT32_SAFE = np.float32(1e-28)
 _CANCELLED = 1024
 
 
+@final
+class Buffers:
+    """What a block is centred and multiplied in: several sums that are added to in turn may share it.
+
+    Parameters
+    ----------
+    rows : int
+        The largest block that will come.
+    dims : tuple of int
+        The source's and the target's.
+    precision, grams : see `Moments.of`
+    """
+
+    def __init__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> None:
+        if precision not in ("double", "fast"):
+            raise ValueError(f'precision is "double" or "fast"; got {precision!r}')
+        if grams not in ("both", "source", "none"):
+            raise ValueError(f'grams is "both", "source" or "none"; got {grams!r}')
+        dtype = np.dtype(np.float32 if precision == "fast" else np.float64)
+        full = grams != "none", grams == "both"
+        self.dtype = dtype
+        self.centred = tuple(np.empty((rows, dim), dtype) for dim in dims)
+        self.grams = tuple(
+            np.empty((dim, dim), dtype) if some else None for dim, some in zip(dims, full, strict=True)
+        )
+        self.cross = np.empty(dims, dtype)
+
+
 class NotFinite(ArithmeticError):
     """A sum came out as NaN or infinity: the rows must be looked at one by one."""
+
+
+def overflow(caller: str) -> ValueError:
+    """Return what to raise for finite rows whose sums are not."""
+    return ValueError(
+        f"{caller}: the values are finite, but their squares overflow float64 (beyond 1e154). "
+        "Divide the rows by a constant first."
+    )
 
 
 @final
@@ -33,20 +69,16 @@ class RowSum:
     ----------
     first : Pairs
         The block that the provisional means are taken of, which should be added first.
-    rows : int
-        The largest block that will come.
-    precision, grams : see `Moments.of`
+    buffers : Buffers
     """
 
-    def __init__(self, first: Pairs, rows: int, precision: Precision, grams: Grams) -> None:
-        dtype = np.dtype(np.float32 if precision == "fast" else np.float64)
+    def __init__(self, first: Pairs, buffers: Buffers) -> None:
         self._count = 0
-        self._rounding = float(np.finfo(dtype).eps)
-        self._source = _Side(first.source, rows, dtype, full=grams != "none")
-        self._target = _Side(first.target, rows, dtype, full=grams == "both")
-        dims = len(self._source.diagonal), len(self._target.diagonal)
-        self._xy = np.zeros(dims)
-        self._product = np.empty(dims, dtype)
+        self._rounding = float(np.finfo(buffers.dtype).eps)
+        self._source = _Side(first.source, buffers.centred[0], buffers.grams[0])
+        self._target = _Side(first.target, buffers.centred[1], buffers.grams[1])
+        self._xy = np.zeros(buffers.cross.shape)
+        self._product = buffers.cross
 
     def add(self, part: Pairs) -> bool:
         """Add a block; return False, and leave the sum as it is, where another mean is called for.
@@ -115,10 +147,10 @@ class _Products:
 
 @final
 class _Side:
-    """One side's sums about its provisional mean, and its buffers."""
+    """One side's sums about its provisional mean, and the buffers of its blocks."""
 
-    def __init__(self, first: Rows, rows: int, dtype: np.dtype[Any], *, full: bool) -> None:
-        dim = first.shape[1]
+    def __init__(self, first: Rows, buffer: Rows, product: Rows | None) -> None:
+        dim, dtype = first.shape[1], buffer.dtype
         # In the precision that the difference is taken in, so that what is subtracted is known exactly:
         # of float32 blocks only for rows that have no more digits themselves.
         narrow = first.dtype.kind == "f" and first.dtype.itemsize <= 4
@@ -127,9 +159,8 @@ class _Side:
         self._mean: Rows = np.where(np.isfinite(mean), mean, 0)
         self.provisional = self._mean.astype(np.float64)
         self.weight, self.total, self.diagonal = 0.0, np.zeros(dim), np.zeros(dim)
-        self.gram = np.zeros((dim, dim)) if full else None
-        self._buffer = np.empty((rows, dim), dtype)
-        self._product = np.empty((dim, dim), dtype) if full else None
+        self.gram = None if product is None else np.zeros((dim, dim))
+        self._buffer, self._product = buffer, product
         self._eps = float(np.finfo(dtype).eps)
 
     def centred(self, rows: Rows, root: Array | None, *, wide: bool = False) -> Rows:

@@ -183,6 +183,11 @@ class Pairs:
         return len(self.source)
 
     @property
+    def dims(self) -> tuple[int, int]:
+        """The widths of the source and of the target."""
+        return self.source.shape[1], self.target.shape[1]
+
+    @property
     def is_double(self) -> bool:
         """Whether both sides carry float64 precision (integers do: they are exact)."""
         return all(a.dtype.kind in "iu" or a.dtype == np.float64 for a in (self.source, self.target))

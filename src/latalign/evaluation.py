@@ -106,7 +106,7 @@ class Evaluation:
     Attributes
     ----------
     rows : int
-        The pairs: all are in `mse`, `r2` and `cosine`, and all are searched.
+        The pairs: all are in `mse`, `r2` and `cosine`.
     queries : int
         The rows, drawn at random, that looked for their own row.
     mapped : Scores
@@ -115,6 +115,8 @@ class Evaluation:
         Of the source rows as they are; None where the spaces differ in dimension.
     native : Retrieval
         Of the target rows themselves, the ceiling: below 1 where rows occur more than once.
+    searched : int or None
+        The target rows, drawn at random, that were searched, where those were not all (`evaluate_files`).
     """
 
     rows: int
@@ -122,6 +124,7 @@ class Evaluation:
     mapped: Scores
     no_map: Scores | None
     native: Retrieval
+    searched: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values; NaN becomes null."""
@@ -129,6 +132,7 @@ class Evaluation:
             {
                 "rows": self.rows,
                 "queries": self.queries,
+                "searched": self.rows if self.searched is None else self.searched,
                 "mapped": self.mapped.figures(),
                 "no_map": None if self.no_map is None else self.no_map.figures(),
                 "native": self.native.figures(),
@@ -180,11 +184,7 @@ def evaluate(
         raise ValueError(f"evaluate needs at least one query; got max_queries={max_queries}")
     pairs = finite_pairs(X, Y, "evaluate")
     mapped = map_(pairs.source)
-    if mapped.shape[1] != pairs.target.shape[1]:
-        raise ValueError(
-            f"evaluate needs target rows as wide as the map returns; it returns {mapped.shape[1]} "
-            f"dimensions, Y has {pairs.target.shape[1]}"
-        )
+    require_width(mapped, pairs.target)
     count = len(pairs)
     rng = as_generator(random_state, "evaluate")
     queries = random_anchors(count, min(max_queries, count), random_state=rng)
@@ -213,3 +213,12 @@ def evaluate(
         no_map=scores(pairs.source) if pairs.source.shape[1] == pairs.target.shape[1] else None,
         native=retrieval(pairs.target),
     )
+
+
+def require_width(mapped: Rows, target: Rows) -> None:
+    """Raise a ValueError where a map returns rows of another width than those it is measured on."""
+    if mapped.shape[1] != target.shape[1]:
+        raise ValueError(
+            f"evaluate needs target rows as wide as the map returns; it returns {mapped.shape[1]} "
+            f"dimensions, Y has {target.shape[1]}"
+        )

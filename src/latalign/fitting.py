@@ -117,7 +117,7 @@ def fit(
     check_call(method, given, scoring)
     folds = _folds_of(pairs, method, given, scoring, n_folds, precision, as_generator(random_state, "fit"))
     if method == "auto" and scoring != "mse" and isinstance(folds, Folds):
-        fitted = _choose_by_rows(folds, scoring)
+        fitted = choose_by_rows(folds, scoring, folds.pairs)
     elif isinstance(folds, Folds):
         fitted = solve_folds(method, folds.moments, given, pairs)
     else:
@@ -312,13 +312,21 @@ def _folds_of(
     return moments_of_pairs(pairs, precision=precision, grams=grams)
 
 
-def _choose_by_rows(folds: Folds, scoring: Scoring) -> AffineMap:
-    """Choose by a score of held-out rows, and solve from all of them."""
+def choose_by_rows(folds: Folds, scoring: Scoring, pairs: Pairs | None = None) -> AffineMap:
+    """Choose by a score of held-out rows, and solve from the moments of all; no warning is given.
+
+    Parameters
+    ----------
+    folds : Folds
+    scoring : {"cosine", "recall@1"}
+    pairs : Pairs, optional
+        The rows of all folds, where they are in reach: `folds` may hold some of them only.
+    """
     total = sum(folds.moments[1:], folds.moments[0])
     check_solvable(total)
     found = validated_by_rows(folds, scoring)
     chosen = choose(found, ROUNDING_OF_SCORES)
-    fitted = _solve(chosen.method, total, _parameters(chosen, rows=False), folds.pairs)
+    fitted = _solve(chosen.method, total, _parameters(chosen, rows=False), pairs)
     return _with_candidates(fitted, found, scoring, None)
 
 

@@ -85,13 +85,23 @@ def fit_heldout(
     >>> found.heldout.rows, found.map.evidence.anchors, round(found.map.evidence.heldout["r2"], 6)
     (20, 100, 1.0)
     """
-    if not 0 <= holdout < 1:
-        raise ValueError(f"fit_heldout needs a share 0 ≤ holdout < 1; got {holdout}")
+    check_holdout(holdout)
     if "sample_weight" in options:
         raise TypeError("fit_heldout takes no sample_weight; split the pairs and call fit and evaluate")
     pairs = Pairs.of(X, Y, caller="fit")
     fitted = fit(pairs.source, pairs.target, method, random_state=random_state, **options)
     found = _on_heldout(pairs, method, holdout, random_state, options) if holdout else None
+    return with_figures(fitted, found)
+
+
+def check_holdout(holdout: float) -> None:
+    """Raise a ValueError where a share is none."""
+    if not 0 <= holdout < 1:
+        raise ValueError(f"fit_heldout needs a share 0 ≤ holdout < 1; got {holdout}")
+
+
+def with_figures(fitted: AffineMap, found: Evaluation | None) -> HeldoutFit:
+    """Return a fit with its held-out figures, which the map keeps too."""
     if found is not None and fitted.evidence is not None:
         figures = {"rows": float(found.rows), **found.mapped.figures()}
         fitted = replace(fitted, evidence=replace(fitted.evidence, heldout=figures))

@@ -18,15 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from latalign._linalg import EPS
-from latalign._rowsum import Grams, NotFinite, Precision, RowSum
+from latalign._rowsum import Buffers, Grams, NotFinite, Precision, RowSum, overflow
 from latalign._validation import Array, Pairs
 
 if TYPE_CHECKING:
@@ -327,29 +325,60 @@ def accumulate(
 
 def moments_of_pairs(pairs: Pairs, *, precision: Precision = "double", grams: Grams = "both") -> Moments:
     """Return the moments of pairs that are checked already, summed block by block."""
-    if precision not in ("double", "fast"):
-        raise ValueError(f'precision is "double" or "fast"; got {precision!r}')
-    if grams not in ("both", "source", "none"):
-        raise ValueError(f'grams is "both", "source" or "none"; got {grams!r}')
-    width = (pairs.source.shape[1] + pairs.target.shape[1]) * (4 if precision == "fast" else 8)
-    rows = max(1024, min(8192, _BLOCK_BYTES // width))
-    rows = min(rows, len(pairs))
-    done: list[Moments] = []
-    here = RowSum(pairs.take(slice(0, rows)), rows, precision, grams)
+    rows = min(block_rows(pairs.dims, precision), len(pairs))
+    total = MomentSum(Buffers(rows, pairs.dims, precision, grams))
     try:
         for part in pairs.blocks(rows):
-            if not here.add(part):
-                # The rows have moved away (sorted data, say): go on about another mean.
-                done.append(Moments(**here.total()))
-                here = RowSum(part, rows, precision, grams)
-                here.add(part)
+            total.add(part)
     except NotFinite:
         pairs.require_finite()
-        raise ValueError(
-            f"{pairs.caller}: the values are finite, but their squares overflow float64 (beyond 1e154). "
-            "Divide the rows by a constant first."
-        ) from None
-    return reduce(add, [*done, Moments(**here.total())])
+        raise overflow(pairs.caller) from None
+    return total.moments()
+
+
+def block_rows(dims: tuple[int, int], precision: Precision) -> int:
+    """Return how many rows are multiplied at once."""
+    width = sum(dims) * (4 if precision == "fast" else 8)
+    return max(1024, min(8192, _BLOCK_BYTES // width))
+
+
+@final
+class MomentSum:
+    """The moments of rows that come in blocks, the same for the same blocks.
+
+    Parameters
+    ----------
+    buffers : Buffers
+        For blocks as large as will come; sums that are added to in turn may share them.
+    """
+
+    def __init__(self, buffers: Buffers) -> None:
+        self._buffers = buffers
+        self._done: Moments | None = None
+        self._here: RowSum | None = None
+
+    def add(self, part: Pairs) -> None:
+        """Add a block.
+
+        Raises
+        ------
+        NotFinite
+            If the block holds NaN or infinity, or its squares overflow.
+        """
+        if self._here is None:
+            self._here = RowSum(part, self._buffers)
+        if not self._here.add(part):
+            # The rows have moved away (sorted data, say): go on about another mean.
+            self._done = self.moments()
+            self._here = RowSum(part, self._buffers)
+            self._here.add(part)
+
+    def moments(self) -> Moments:
+        """Return the moments of all that was added; of nothing, those of no rows."""
+        if self._here is None:
+            return Moments.zero(*self._buffers.cross.shape)
+        here = Moments(**self._here.total())
+        return here if self._done is None else self._done + here
 
 
 def all_but_one(folds: Sequence[Moments]) -> tuple[Moments, ...]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from latalign._validation import Rows, require_finite
 from latalign.anchors import pair_by_id
-from latalign.io.arrays import locate, open_rows, write_rows
+from latalign.io.ahead import ahead
+from latalign.io.arrays import Source, locate, open_rows, write_rows
+from latalign.io.files import is_remote, unchanged
 from latalign.io.mapfile import read_header
-from latalign.io.protocol import Block, Location, Reader, Shape
+from latalign.io.protocol import Block, Location, Reader, Shape, Writer
 from latalign.maps import AffineMap, BlockMap
+from latalign.pairing import Unmatched, paired, require_finite_rows
 from latalign.relative import RelativeMap
 from latalign.stitching import StitchingMap
 
@@ -30,7 +35,7 @@ _BLOCK_VALUES = 1 << 20
 @final
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What `apply_file` wrote.
+    """What `apply_file` or `apply_folder` wrote.
 
     Attributes
     ----------
@@ -38,6 +43,8 @@ class Applied:
     rows : int
     dim_source, dim_target : int
     dtype : str
+    parts : int
+        The files it is made of.
     """
 
     output: str
@@ -45,6 +52,7 @@ class Applied:
     dim_source: int
     dim_target: int
     dtype: str
+    parts: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
@@ -77,21 +85,21 @@ def load_map(path: str | PathLike[str]) -> AnyMap:
 
 
 def read_pairs(
-    source: AnyFile,
-    target: AnyFile,
+    source: Source,
+    target: Source,
     *,
     id_column: str | None = None,
-    unmatched: Literal["error", "drop"] = "error",
+    unmatched: Unmatched = "error",
 ) -> tuple[Rows, Rows]:
     """Return the rows of two files that correspond, by their order or by an id.
 
     Parameters
     ----------
     source, target : path
-        `.npy`, `.safetensors` or `.parquet`; see `latalign.io.arrays.open_rows`. Rows of the first two
-        are mapped from the file, not copied.
+        Files of any format; see `latalign.io.arrays.open_rows`. Rows of `.npy` and `.safetensors` are
+        mapped from the file, not copied.
     id_column : str, optional
-        The column of both Parquet files that says which rows are the same thing. By order unless given.
+        The column of both tables that says which rows are the same thing. By order unless given.
     unmatched : {"error", "drop"}
         What becomes of ids that only one side has.
 
@@ -123,12 +131,7 @@ def read_pairs(
     """
     readers = open_rows(source), open_rows(target)
     if id_column is None:
-        if readers[0].rows != readers[1].rows:
-            raise ValueError(
-                f"{readers[0].location} has {readers[0].rows} rows and {readers[1].location} has "
-                f"{readers[1].rows}, so they do not pair by order. Give files of the same rows, or pair "
-                "Parquet files by a column of ids (id_column, --id-column)."
-            )
+        paired(*readers)  # as many rows on both sides
         return _loaded(readers[0]), _loaded(readers[1])
     ids = [reader.ids(id_column) for reader in readers]
     source_rows, target_rows = pair_by_id(ids[0], ids[1], unmatched=unmatched)
@@ -137,11 +140,12 @@ def read_pairs(
 
 def apply_file(
     map_: BlockMap,
-    input: AnyFile,
+    input: Source,
     output: AnyFile,
     *,
     batch_rows: int | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
 ) -> Applied:
     """Map the rows of one file into another, block by block: memory does not grow with the rows.
 
@@ -149,13 +153,16 @@ def apply_file(
     ----------
     map_ : AffineMap, StitchingMap or RelativeMap
     input, output : path
-        `.npy`, `.safetensors` or `.parquet`, each by its suffix. From Parquet to Parquet the other
-        columns go along and the column keeps its type. The rows keep their dtype (integers become
-        float64).
+        Files of any format, each by its suffix; the input may also be a folder, a pattern or an Arrow
+        stream (see `latalign.io.arrays.open_rows`). From a table to a table (Parquet, Arrow, Lance) the
+        other columns go along and the column keeps its type; so do the arrays beside the rows from HDF5
+        or Zarr to either. The rows keep their dtype (integers become float64).
     batch_rows : int, optional
         The rows of a block; as many as make 4 MiB of float32 unless given.
+    threads : int, optional
+        How many threads there may be; as many as there are processors unless given.
     progress : callable, optional
-        Called after every block with the number of rows that are done, and of all rows.
+        Called after every block with the number of rows that are done, and of all rows or None.
 
     Returns
     -------
@@ -185,42 +192,96 @@ def apply_file(
     ...     done.rows, np.load(new)[0]
     (3, array([2., 3.], dtype=float32))
     """
-    if batch_rows is not None and batch_rows < 1:
-        raise ValueError(f"apply_file needs blocks of at least one row; got batch_rows={batch_rows}")
+    require_batch(batch_rows)
     goal = locate(output)
-    refuse_same_file(goal.path, [locate(input).path])
     reader = open_rows(input)
-    if reader.dim != map_.dim_source:
-        raise ValueError(
-            f"{reader.location} has rows of {reader.dim} dimensions; the map takes {map_.dim_source}. "
-            "Give rows of the space that the map starts from."
-        )
-    count = batch_rows or max(1, _BLOCK_VALUES // max(map_.dim_source, map_.dim_target))
-    dtype = reader.dtype if reader.dtype.kind == "f" else np.dtype(np.float64)
+    refuse_same_file(goal.path, [*reader.files, reader.location.path])
+    require_width(map_, reader)
+    with (
+        limited(threads),
+        write_rows(goal, Shape(reader.rows, map_.dim_target, float_of(reader)), reader) as writer,
+    ):
+        done = map_rows(map_, reader, writer, batch_rows=batch_rows, threads=threads, progress=progress)
+    return Applied(str(goal), done, map_.dim_source, map_.dim_target, str(float_of(reader)))
+
+
+def map_rows(
+    map_: BlockMap,
+    reader: Reader,
+    writer: Writer,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    batch_rows: int | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> int:
+    """Map the rows from `start` to before `stop` and append them, and return how many they were.
+
+    Raises
+    ------
+    ValueError
+        If values are not finite, overflow, or a file was changed meanwhile.
+    """
+    rows = block_rows(map_, batch_rows)
+    dtype = float_of(reader)
     run = map_.kernel(dtype)
-    mapped = np.empty((min(count, reader.rows), map_.dim_target), dtype)
+    mapped = np.empty((rows if reader.rows is None else min(rows, reader.rows), map_.dim_target), dtype)
     done = 0
-    with write_rows(goal, Shape(reader.rows, map_.dim_target, dtype), reader) as writer:
-        for block in reader.blocks(count):
+    with unchanged(reader.files):
+        for block in ahead(reader.blocks(rows, start, stop), threads):
             out = mapped[: len(block.rows)]
             try:
                 run(block.rows, out)
             except ValueError:
-                _require_finite_file(reader, count)
+                if reader.rows is not None:
+                    require_finite_rows(reader)
                 raise
             writer.append(Block(out, block.beside))
             done += len(out)
             if progress is not None:
                 progress(done, reader.rows)
-    return Applied(str(goal), done, map_.dim_source, map_.dim_target, str(dtype))
+    return done
+
+
+def require_batch(batch_rows: int | None) -> None:
+    """Raise a ValueError for blocks of no rows."""
+    if batch_rows is not None and batch_rows < 1:
+        raise ValueError(f"apply_file needs blocks of at least one row; got batch_rows={batch_rows}")
+
+
+def require_width(map_: BlockMap, reader: Reader) -> None:
+    """Raise a ValueError where a map does not take the rows of a source."""
+    if reader.dim != map_.dim_source:
+        raise ValueError(
+            f"{reader.location} has rows of {reader.dim} dimensions; the map takes {map_.dim_source}. "
+            "Give rows of the space that the map starts from."
+        )
+
+
+def block_rows(map_: BlockMap, batch_rows: int | None) -> int:
+    """Return how many rows are mapped at once."""
+    return batch_rows or max(1, _BLOCK_VALUES // max(map_.dim_source, map_.dim_target))
+
+
+def float_of(reader: Reader) -> np.dtype[Any]:
+    """Return the dtype of the mapped rows: that of the rows, float64 for integers."""
+    return reader.dtype if reader.dtype.kind == "f" else np.dtype(np.float64)
+
+
+def limited(threads: int | None) -> AbstractContextManager[Any]:
+    """Let the libraries of linear algebra have so many threads and no more; None leaves them as they are."""
+    return nullcontext() if threads is None else threadpool_limits(threads)
 
 
 def refuse_same_file(output: str | PathLike[str], inputs: Sequence[str | PathLike[str]]) -> None:
     """Raise a ValueError if the output is one of the inputs, by whatever name or link."""
-    if not Path(output).exists():
-        return
     for path in inputs:
-        if Path(path).exists() and Path(output).samefile(path):
+        if is_remote(output) or is_remote(path):
+            same = str(output) == str(path)
+        else:
+            same = Path(output).exists() and Path(path).exists() and Path(output).samefile(path)
+        if same:
             raise ValueError(f"the output {output} is the input {path}. Name another file.")
 
 
@@ -229,19 +290,3 @@ def _loaded(reader: Reader) -> Rows:
     rows = reader.load()
     require_finite(rows, str(reader.location))
     return rows
-
-
-def _require_finite_file(reader: Reader, batch_rows: int) -> None:
-    """Raise a ValueError that counts the rows of a whole file which hold NaN or infinity, if there are any."""
-    bad, first, start = 0, -1, 0
-    for block in reader.blocks(batch_rows):
-        where = np.flatnonzero(~np.isfinite(block.rows).all(axis=1))
-        if len(where):
-            first = first if bad else start + int(where[0])
-            bad += len(where)
-        start += len(block.rows)
-    if bad:
-        raise ValueError(
-            f"{reader.location} needs finite values; {bad} of {reader.rows} rows contain NaN or infinity "
-            f"(the first is row {first}). Remove or repair those rows."
-        )

@@ -237,7 +237,7 @@ def groups_of(pairs: Pairs) -> NDArray[np.intp]:
     duplicate is predicted. Groups are numbered as they come, so that the same draw falls on the same
     rows whatever their values are: scaled, say.
     """
-    _, first, group = np.unique(_keys(pairs), return_index=True, return_inverse=True)
+    _, first, group = np.unique(keys_of(pairs), return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[group]
 
 
@@ -262,7 +262,7 @@ def held_out(group: NDArray[np.intp], count: int, rng: np.random.Generator) -> N
     return np.isin(group, order[np.cumsum(sizes[order]) <= count])
 
 
-def _keys(pairs: Pairs) -> NDArray[np.uint64]:
+def keys_of(pairs: Pairs) -> NDArray[np.uint64]:
     """Return a number for every pair that equal pairs share, and different ones all but surely do not.
 
     A random linear function of the bits: the same at any place in an array, which a floating-point
@@ -275,15 +275,17 @@ def _keys(pairs: Pairs) -> NDArray[np.uint64]:
     for start in range(0, len(pairs), _KEYED_ROWS):
         part = slice(start, start + _KEYED_ROWS)
         for side, factor in zip(sides, factors, strict=True):
-            keys[part] += _bits(side[part]) @ factor
+            bits = _bits(side[part])
+            keys[part] += bits @ factor[: bits.shape[1]]
     return keys
 
 
 def _bits(rows: Rows) -> NDArray[np.uint64]:
-    """Return values as whole numbers whose low bits differ where the values do."""
+    """Return values as whole numbers, several in one where they are small, whose low bits differ too."""
     rows = np.add(rows, 0, order="C")  # so that −0.0 is 0.0
-    bits = rows.view(f"u{rows.itemsize}").astype(np.uint64, copy=False)
-    if rows.itemsize == 8:
+    packed = rows.shape[1] * rows.itemsize % 8 == 0
+    bits = rows.view(np.uint64 if packed else f"u{rows.itemsize}").astype(np.uint64, copy=False)
+    if packed:
         # Signs and small whole numbers are the highest bits of a float64, and those reach the highest
         # bits of a sum of products alone, where few numbers are left to tell pairs apart by.
         bits ^= bits >> np.uint64(32)

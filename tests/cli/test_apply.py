@@ -24,4 +24,5 @@ class TestApply:
             "dim_source": 6,
             "dim_target": 6,
             "dtype": "float32",
+            "parts": 1,
         }

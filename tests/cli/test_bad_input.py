@@ -122,7 +122,7 @@ class TestBadInput:
             "missing": ([None, *range(199)], "1 of 200 source ids are missing (null)"),
             "no column": (None, "no column 'id'"),
             "other kind": (list(np.arange(200.0)), "ids are integers or strings"),
-            "not a table": (range(200), "Parquet files only"),
+            "not a table": (range(200), "in tables only"),
         }[ids]
         good = pa.table({"id": range(200), "v": X})
         pq.write_table(good, elsewhere / "good.parquet")
@@ -152,7 +152,7 @@ class TestWrongCalls:
             ("fit x.npy y.npy", "Missing option '-o'"),
             ("fit x.npy -o new.safetensors", "Missing argument 'TARGET'"),
             ("fit none.npy y.npy -o new.safetensors", "there is no file none.npy"),
-            ("fit x.csv y.npy -o new.safetensors", ".npy, .safetensors or .parquet"),
+            ("fit x.csv y.npy -o new.safetensors", ".npy, .safetensors, .parquet"),
             ("fit x.npy y.npy -o none/new.safetensors", "the folder none does not exist"),
             ("fit x.npy y.npy -o new.npy", "call it new.safetensors"),
             ("fit x.npy y.npy -o .", "not a file that can be replaced"),
@@ -178,7 +178,7 @@ class TestWrongCalls:
             ("fit x.npy y.npy -o new.safetensors --scoring speed", "is not one of 'mse'"),
             ("apply none.safetensors x.npy -o new.npy", "there is no file none.safetensors"),
             ("apply map.safetensors none.npy -o new.npy", "there is no file none.npy"),
-            ("apply map.safetensors x.npy -o new.txt", ".npy, .safetensors or .parquet"),
+            ("apply map.safetensors x.npy -o new.txt", ".npy, .safetensors, .parquet"),
             ("apply map.safetensors x.npy -o none/new.npy", "the folder none does not exist"),
             ("apply map.safetensors x.npy -o x.npy", "is the input"),
             ("apply map.safetensors x.safetensors -o map.safetensors", "is the input"),

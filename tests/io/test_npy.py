@@ -124,5 +124,5 @@ def test_a_name_is_refused(tmp_path):
 
 
 def test_there_are_no_ids(tmp_path):
-    with pytest.raises(ValueError, match="no column 'id': ids stand beside the rows in Parquet files only"):
+    with pytest.raises(ValueError, match="no column 'id': ids stand beside the rows in tables only"):
         open_rows(saved(tmp_path / "a.npy", np.ones((2, 2)))).ids("id")

@@ -12,21 +12,30 @@ from typing import Any
 import click
 
 from latalign._version import __version__
-from latalign.cli.parameters import MapFile, MapOutput, OrAuto, RowsFile, RowsOutput
+from latalign.cli.parameters import MapFile, MapOutput, OrAuto, RowsFile, RowsOutput, is_folder
 from latalign.cli.program import EXIT_STATUSES, Program, debug_option
 from latalign.io.protocol import Location
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
-from latalign.on_disk import apply_file, load_map, read_pairs, refuse_same_file
+from latalign.on_disk import apply_file, load_map, refuse_same_file
+from latalign.parts import apply_folder
 from latalign.select import SCORINGS
 
 _FILES = """
 \b
 Files of rows:
-  .npy          an array of shape (rows, dimensions)
-  .safetensors  one 2-D tensor, or file.safetensors:NAME
-  .parquet      a column of lists of floats, or file.parquet:COLUMN
-                (needs the extra: pip install 'latalign[parquet]')
+  .npy              an array of shape (rows, dimensions)
+  .safetensors      one 2-D tensor, or file.safetensors:NAME
+  .parquet          a column of lists of floats, or file.parquet:COLUMN
+  .arrow, .feather  the same
+  .lance            the same
+  .h5, .hdf5        one 2-D array, or file.h5:NAME
+  .zarr             the same
+  FOLDER            of such files, in the order of their names; or one
+                    that Hugging Face datasets saved
+  'DATA/*.parquet'  the files that a pattern names
+  s3://...          Parquet, Arrow, Lance and Zarr
+All but the first two need an extra, which an error names.
 """
 
 
@@ -37,6 +46,12 @@ def seed_option(draws: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
     )
 
 
+_threads_option = click.option(
+    "--threads",
+    metavar="NUMBER",
+    type=click.IntRange(min=1),
+    help="How many threads there may be; as many as there are processors unless given.",
+)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
@@ -53,7 +68,7 @@ def _pairing(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--id-column",
             metavar="COLUMN",
-            help="Pair the rows by this column of both Parquet files, not by their order.",
+            help="Pair the rows by this column of both tables, not by their order.",
         ),
         click.argument("target", type=RowsFile()),
         click.argument("source", type=RowsFile()),
@@ -115,7 +130,7 @@ def main() -> None:
     default=0.2,
     show_default=True,
     help="The share of the pairs to measure on, by a second fit that does not see them (equal pairs stay "
-    "together). 0 leaves it out.",
+    "together), or 2000 of them where the rows are streamed. 0 leaves it out.",
 )
 @seed_option("Draws the folds and the held-out pairs.")
 @click.option(
@@ -128,6 +143,7 @@ def main() -> None:
 @click.option("--source-name", metavar="TEXT", help="The name of the source model, kept in the map file.")
 @click.option("--target-name", metavar="TEXT", help="The name of the target model, kept in the map file.")
 @click.option("--dataset", metavar="TEXT", help="The name of the data, kept in the map file.")
+@_threads_option
 @_json_option
 @debug_option
 def fit(
@@ -139,30 +155,42 @@ def fit(
     method: str,
     alpha: Any,
     rank: Any,
-    scoring: str,
+    scoring: Any,
     holdout: float,
     seed: int,
-    precision: str,
+    precision: Any,
     source_name: str | None,
     target_name: str | None,
     dataset: str | None,
+    threads: int | None,
     as_json: bool,
 ) -> None:
     """Find the map from SOURCE to TARGET.
 
     Row i of both is the same thing, seen by two models.
     The map is fitted on all pairs; the held-out figures come from a second fit without some of them.
+    More rows than 32 MiB are read once, block by block: any number of them needs the same memory.
     """
     from latalign.cli import show
-    from latalign.heldout import fit_heldout
+    from latalign.streamed import fit_files
 
     given = {name: value for name, value in (("alpha", alpha), ("rank", rank)) if value is not None}
     _require_parameters(method, given)
     _call_is_right(refuse_same_file, output, [source.path, target.path])
-    with show.working("fitting"):
-        X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
-        found = fit_heldout(
-            X, Y, method, holdout=holdout, random_state=seed, scoring=scoring, precision=precision, **given
+    with show.working("fitting") as advance:
+        found = fit_files(
+            source,
+            target,
+            method,
+            id_column=id_column,
+            unmatched=unmatched,
+            holdout=holdout,
+            scoring=scoring,
+            precision=precision,
+            random_state=seed,
+            threads=threads,
+            progress=advance,
+            **given,
         )
         found.map.save(output, source=source_name, target=target_name, dataset=dataset)
     if as_json:
@@ -186,39 +214,65 @@ def fit(
 @main.command(epilog=_FILES + EXIT_STATUSES)
 @click.argument("map_file", metavar="MAP", type=MapFile())
 @click.argument("input", type=RowsFile())
-@click.option("-o", "--output", required=True, type=RowsOutput(), help="The file of mapped rows to write.")
+@click.option(
+    "-o", "--output", required=True, type=RowsOutput(), help="The file of mapped rows to write, or FOLDER/."
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the whole parts of a folder that a run which was cut off left.",
+)
 @click.option(
     "--batch-rows",
     metavar="NUMBER",
     type=click.IntRange(min=1),
     help="The rows in memory at a time; as many as make 4 MiB of float32 unless given.",
 )
+@_threads_option
 @_json_option
 @debug_option
-def apply(map_file: Path, input: Location, output: Location, batch_rows: int | None, as_json: bool) -> None:
-    """Map the rows of INPUT into another file.
+def apply(
+    map_file: Path,
+    input: Location,
+    output: Location,
+    resume: bool,
+    batch_rows: int | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Map the rows of INPUT into another file, or into a folder.
 
-    They are mapped in blocks: any number of rows needs the same memory. They keep their dtype; from
-    Parquet to Parquet the other columns go along.
+    They are mapped in blocks: any number of rows needs the same memory. They keep their dtype; from one
+    table to another the other columns go along. Into a folder, every file of INPUT becomes a file of the
+    same name; it is called .FOLDER.partial until all are there.
     """
     from latalign.cli import show
 
     _call_is_right(refuse_same_file, output.path, [input.path, map_file])
+    options: dict[str, Any] = {"batch_rows": batch_rows, "threads": threads}
     began = time.perf_counter()
     with show.working("mapping") as advance:
-        done = apply_file(load_map(map_file), input, output, batch_rows=batch_rows, progress=advance)
+        map_ = load_map(map_file)
+        if is_folder(output):
+            done = apply_folder(map_, input, output.path, resume=resume, progress=advance, **options)
+        elif resume:
+            raise click.UsageError("--resume goes with a folder as the output: -o FOLDER/")
+        else:
+            done = apply_file(map_, input, output, progress=advance, **options)
     if as_json:
         _print_json(done.to_json())
         return
     seconds = time.perf_counter() - began
-    shape = f"{done.rows:,} rows, {done.dim_source} → {done.dim_target} dimensions, {done.dtype}"
+    files = "" if done.parts == 1 else f" in {done.parts:,} files"
+    shape = f"{done.rows:,} rows{files}, {done.dim_source} → {done.dim_target} dimensions, {done.dtype}"
     _print([show.line(f"{done.output}: {shape}, in {seconds:.1f} s")])
 
 
 @main.command(epilog=_FILES + EXIT_STATUSES)
 @click.argument("map_file", metavar="MAP", type=MapFile())
 @_pairing
-@seed_option("Draws the queries where there are more than 2000 rows.")
+@seed_option("Draws the queries where there are more than 2000 rows, and what is searched of many rows.")
+@_threads_option
 @_json_option
 @debug_option
 def evaluate(
@@ -228,21 +282,31 @@ def evaluate(
     id_column: str | None,
     unmatched: Any,
     seed: int,
+    threads: int | None,
     as_json: bool,
 ) -> None:
     """Measure a map on held-out pairs.
 
     The mapped rows stand next to the source rows as they are ("no map", where the dimensions are equal)
     and to the target rows themselves as queries ("native", the ceiling: below 1 where rows repeat).
-    Retrieval searches all target rows by cosine, with 2000 rows at most as queries; by CSLS as well, which
-    makes rows that are near to everything (hubs) harder to find. Hubness tells how unevenly rows are found.
+    Retrieval searches all target rows by cosine, with 2000 rows at most as queries; of more rows than
+    32 MiB it searches 10000, drawn at random, and the output says so. CSLS makes rows that are near to
+    everything (hubs) harder to find. Hubness tells how unevenly rows are found.
     """
     from latalign.cli import show
-    from latalign.evaluation import evaluate as evaluated
+    from latalign.streamed import evaluate_files
 
-    with show.working("evaluating"):
-        X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
-        found = evaluated(load_map(map_file), X, Y, random_state=seed)
+    with show.working("evaluating") as advance:
+        found = evaluate_files(
+            load_map(map_file),
+            source,
+            target,
+            id_column=id_column,
+            unmatched=unmatched,
+            random_state=seed,
+            threads=threads,
+            progress=advance,
+        )
     if as_json:
         _print_json(found.to_json())
         return
@@ -268,6 +332,7 @@ def evaluate(
     help="The random pairings that likeness is compared with; no p is below one in so many and one.",
 )
 @seed_option("Draws the folds, the rows that are measured, and the random pairings.")
+@_threads_option
 @_json_option
 @debug_option
 def compare(
@@ -278,6 +343,7 @@ def compare(
     max_rows: int,
     permutations: int,
     seed: int,
+    threads: int | None,
     as_json: bool,
 ) -> None:
     """Tell how alike two spaces are beyond chance.
@@ -288,11 +354,20 @@ def compare(
     that are as alike. Below stands how well each method maps SOURCE to TARGET.
     """
     from latalign.cli import show
-    from latalign.comparison import compare as compared
+    from latalign.streamed import compare_files
 
-    with show.working("comparing"):
-        X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
-        found = compared(X, Y, n_permutations=permutations, max_rows=max_rows, random_state=seed)
+    with show.working("comparing") as advance:
+        found = compare_files(
+            source,
+            target,
+            id_column=id_column,
+            unmatched=unmatched,
+            n_permutations=permutations,
+            max_rows=max_rows,
+            random_state=seed,
+            threads=threads,
+            progress=advance,
+        )
     if as_json:
         _print_json(found.to_json())
         return

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from latalign.io.arrays import FORMATS, locate
+from latalign.io.arrays import FORMATS, exists, is_part, locate
+from latalign.io.files import is_remote
 from latalign.io.protocol import Location
 
 
@@ -40,7 +42,8 @@ class RowsFile(_File):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
         """Return where the rows are."""
         location = self._located(value, param, ctx)
-        self._required(location.path, param, ctx)
+        if not exists(location):
+            self.fail(f"there is no file {location.path}", param, ctx)
         return location
 
     def _located(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
@@ -51,15 +54,26 @@ class RowsFile(_File):
 
 
 class RowsOutput(RowsFile):
-    """A file of rows to write."""
+    """A file of rows to write, or a folder: one that is there, or any name with a slash at its end."""
 
     name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
         """Return where the rows are to go."""
+        path = Path(value)
+        if str(value).endswith(("/", os.sep)) or (path.is_dir() and not is_part(path)):
+            if not path.parent.is_dir():
+                self.fail(f"the folder {path.parent} does not exist; make it first", param, ctx)
+            return Location(path)
         location = self._located(value, param, ctx)
-        self._writable(location.path, param, ctx)
+        if not is_remote(location.path):
+            self._writable(location.path, param, ctx)
         return location
+
+
+def is_folder(output: Location) -> bool:
+    """Tell whether an output is a folder of files of rows, not one of them."""
+    return not is_part(output.path)
 
 
 class MapFile(_File):

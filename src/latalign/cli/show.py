@@ -53,7 +53,7 @@ def console() -> Console:
 
 
 @contextmanager
-def working(label: str) -> Iterator[Callable[[int, int], None]]:
+def working(label: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar on stderr while the block runs, if that is a terminal and it takes more than a second.
 
     Gives the function ``advance(done, total)``; until it is called the bar only says that work goes on.
@@ -114,7 +114,8 @@ def evaluation_table(found: Evaluation, title: str) -> Table:
     if found.no_map is not None:
         columns["no map"] = found.no_map.figures()
     columns["native"] = found.native.figures()
-    table = _titled(f"{title}: {found.rows:,} rows, {found.queries:,} of them as queries")
+    among = "" if found.searched is None else f" among {found.searched:,} drawn at random"
+    table = _titled(f"{title}: {found.rows:,} rows, {found.queries:,} of them as queries{among}")
     table.add_column("↑ higher, ↓ lower is better", no_wrap=True)
     for name in columns:
         table.add_column(name, justify="right")

@@ -1,15 +1,17 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either whole or not there."""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 @contextmanager
@@ -25,26 +27,109 @@ def written_beside(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
         If the folder does not exist or cannot be written to, or the disk is full; the message says
         which, and what to do.
     """
+    if is_remote(path):
+        with _written_far(path) as file:
+            yield file
+        return
+    with _renamed(path) as handle, os.fdopen(handle[0], "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def named_beside(path: str | PathLike[str]) -> Iterator[Path]:
+    """Give the name of an empty file beside `path`, for a library that opens files itself.
+
+    All else is as with `written_beside`.
+    """
+    with _renamed(path) as (handle, name):
+        os.close(handle)
+        yield Path(name)
+        _sync(Path(name))
+
+
+@contextmanager
+def folder_beside(path: str | PathLike[str]) -> Iterator[Path]:
+    """Make a temporary folder beside `path`, and rename it to `path` when the block ends well.
+
+    Raises
+    ------
+    OSError
+        If there is something at `path` already, which a rename could not replace in one step; and as
+        with `written_beside`.
+    """
+    final = Path(path)
+    require_free(final)
+    try:
+        name = tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
+    except OSError as error:
+        raise _explained(error, final) from error
+    try:
+        yield Path(name)
+        for folder, _, files in os.walk(name):
+            for file in files:
+                _sync(Path(folder, file))
+        os.chmod(name, 0o777 & ~_umask())
+        os.rename(name, final)
+    except OSError as error:
+        raise _explained(error, final) from error
+    finally:
+        shutil.rmtree(name, ignore_errors=True)
+
+
+def require_free(path: Path) -> None:
+    """Raise an error where a folder cannot be put at `path`."""
+    if path.exists():
+        raise FileExistsError(f"cannot write {path}: it exists already. Remove it, or name another.")
+    _require_parent(path, path)
+
+
+def is_remote(path: str | PathLike[str]) -> bool:
+    """Tell whether a path is an address with a scheme, which `locate` made no `Path` of."""
+    return not isinstance(path, (str, Path))
+
+
+@contextmanager
+def unchanged(files: Iterable[Path]) -> Iterator[None]:
+    """Raise a ValueError where a file is another when the block ends than it was when it began."""
+    before = {path: _stamp(path) for path in files}
+    yield
+    for path, stamp in before.items():
+        if _stamp(path) != stamp:
+            raise ValueError(
+                f"{path} was changed by another program while it was read. Start again when that is done."
+            )
+
+
+def send_to_disk(file: IO[bytes], start: int, length: int) -> None:
+    """Let the disk begin with bytes that were written, while more are made; wait for nothing.
+
+    Otherwise all of a large file waits in memory until the end, and then we wait for the disk.
+    """
+    if hasattr(os, "posix_fadvise"):  # not on macOS or Windows
+        with suppress(OSError, AttributeError):  # a file that is no file of this machine
+            file.flush()
+            # Of pages that will not be needed, Linux writes out those that the disk does not have yet.
+            os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_DONTNEED)
+
+
+@contextmanager
+def _renamed(path: str | PathLike[str]) -> Iterator[tuple[int, str]]:
+    """Make a temporary file beside `path`, and rename it when the block ends well."""
     final = Path(path)
     real = Path(os.path.realpath(final))
     if final.is_dir():
         raise IsADirectoryError(f"cannot write {final}: it is a folder. Name a file in it.")
     if final.exists() and not final.is_file():
         raise OSError(f"cannot write {final}: it is a device or a pipe, which a rename would replace")
-    if not real.parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot write {final}: the folder {real.parent if final.is_symlink() else final.parent} "
-            "does not exist. Make it first."
-        )
+    _require_parent(final, real)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{real.name}.", suffix=".tmp", dir=real.parent)
     except OSError as error:
         raise _explained(error, final) from error
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield handle, name
         # mkstemp makes the file private; a result is as readable as any file the user makes.
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, real)
@@ -56,15 +141,41 @@ def written_beside(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
         raise
 
 
-def send_to_disk(file: IO[bytes], start: int, length: int) -> None:
-    """Let the disk begin with bytes that were written, while more are made; wait for nothing.
+@contextmanager
+def _written_far(path: Any) -> Iterator[IO[bytes]]:
+    """Write to another name in the same store, and move it when the block ends well."""
+    away = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with away.fs.open(away.path, "wb") as file:
+            yield file
+        away.fs.mv(away.path, path.path)
+    except BaseException as error:
+        with suppress(Exception):
+            away.fs.rm(away.path)
+        if isinstance(error, OSError):
+            raise _explained(error, path) from error
+        raise
 
-    Otherwise all of a large file waits in memory until the end, and then we wait for the disk.
-    """
-    if hasattr(os, "posix_fadvise"):  # not on macOS or Windows
-        file.flush()
-        # Of pages that will not be needed, Linux writes out those that the disk does not have yet.
-        os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_DONTNEED)
+
+def _require_parent(final: Path, real: Path) -> None:
+    if not real.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {final}: the folder {real.parent if final.is_symlink() else final.parent} "
+            "does not exist. Make it first."
+        )
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file does: its size and its time. A folder's own say little, so none."""
+    if is_remote(path):
+        return (path.stat().st_size,)
+    found = path.stat()
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if path.is_file() else ()
 
 
 def _umask() -> int:

@@ -40,17 +40,22 @@ def read(location: Location) -> Reader:
 
 
 def write(location: Location, shape: Shape, like: Reader | None) -> AbstractContextManager[RawWriter]:
-    """Write a `.npy` file: the header first, for the number of rows is known."""
+    """Write a `.npy` file: the header first, and again where only the end told the number of rows."""
     if location.name is not None:
         raise ValueError(f"{location.path} holds one array without a name; leave out {location.name!r}")
-    header = io.BytesIO()
-    description = {
-        "descr": npy_format.dtype_to_descr(shape.dtype.newbyteorder("<")),
-        "fortran_order": False,
-        "shape": (shape.rows, shape.dim),
-    }
-    npy_format.write_array_header_1_0(header, description)
-    return raw_writer(location, header.getvalue(), shape)
+
+    def header(rows: int | None) -> bytes:
+        # NumPy pads its headers so that the length does not depend on the first axis.
+        text = io.BytesIO()
+        description = {
+            "descr": npy_format.dtype_to_descr(shape.dtype.newbyteorder("<")),
+            "fortran_order": False,
+            "shape": (rows or 0, shape.dim),
+        }
+        npy_format.write_array_header_1_0(text, description)
+        return text.getvalue()
+
+    return raw_writer(location, header, shape)
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

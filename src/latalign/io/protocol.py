@@ -20,11 +20,12 @@ from latalign._validation import Rows
 @final
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A file, and the name of the array in it where the format holds several.
+    """A file or folder, and the name of the array in it where the format holds several.
 
     Attributes
     ----------
     path : Path
+        Of an address with a scheme (``s3://``) the path that universal-pathlib makes of it.
     name : str or None
         The column or tensor that was asked for; None takes the only one.
     """
@@ -44,7 +45,7 @@ class Block:
     Attributes
     ----------
     rows : (n, dim) array
-        In a buffer that the next block may overwrite: copy what must last.
+        In a buffer that a later block overwrites: copy what must last.
     beside : object
         What else the file holds of the same rows (the other columns of a table), in the format's own
         form; None where there is nothing.
@@ -55,7 +56,7 @@ class Block:
 
 
 class Reader(Protocol):
-    """A file of rows that was opened and checked; nothing of its rows is in memory yet."""
+    """Rows that were found and checked; nothing of them is in memory yet."""
 
     @property
     def location(self) -> Location:
@@ -63,8 +64,13 @@ class Reader(Protocol):
         ...
 
     @property
-    def rows(self) -> int:
-        """The number of rows, one at least."""
+    def files(self) -> tuple[Path, ...]:
+        """The files or folders that the rows lie in, in order; none for a stream."""
+        ...
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows, one at least; None where only the end will tell."""
         ...
 
     @property
@@ -77,8 +83,14 @@ class Reader(Protocol):
         """The dtype of the blocks: float16, float32, float64 or an integer, native."""
         ...
 
-    def blocks(self, rows: int) -> Iterator[Block]:
-        """Yield all rows in order, at most `rows` at a time."""
+    def blocks(
+        self, rows: int, start: int = 0, stop: int | None = None, *, beside: bool = True
+    ) -> Iterator[Block]:
+        """Yield the rows from `start` to before `stop` in order, at most `rows` at a time.
+
+        What stands beside them is not read where `beside` is False. A block lives until the one after
+        the next is asked for, so that one may be read while another is worked on.
+        """
         ...
 
     def load(self) -> Rows:
@@ -101,9 +113,9 @@ class Writer(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is known of an array before its first row is written."""
+    """What is known of an array before its first row is written; `rows` may be None."""
 
-    rows: int
+    rows: int | None
     dim: int
     dtype: np.dtype[Any]
 
@@ -121,10 +133,16 @@ class Format:
         ``write(location, shape, like)``: a context manager that gives a `Writer`, and renames the file
         into place when exactly ``shape.rows`` rows were appended. `like` is the reader of the rows'
         origin, or None: a format that holds more than the rows may take the rest from there.
+    folder : bool
+        Whether it is a folder that holds the rows, not a file.
+    remote : bool
+        Whether its library reads and writes addresses such as ``s3://``.
     """
 
     read: Callable[[Location], Reader]
     write: Callable[[Location, Shape, Reader | None], AbstractContextManager[Writer]]
+    folder: bool = False
+    remote: bool = False
 
 
 def check_dtype(location: Location, dtype: np.dtype[Any]) -> None:
@@ -149,3 +167,22 @@ def check_shape(location: Location, shape: tuple[int, ...]) -> None:
         )
     if min(shape) < 1:
         raise ValueError(f"{location} is empty: it holds an array of shape {shape}")
+
+
+def require_all(location: Location, written: int, shape: Shape) -> None:
+    """Raise a ValueError where other than the promised number of rows were appended, or none."""
+    if shape.rows is not None and written != shape.rows:
+        raise ValueError(f"{location} was to hold {shape.rows} rows; {written} were written")
+    if not written:
+        raise ValueError(f"{location} was to hold rows; there were none")
+
+
+def count_of(location: Location, rows: int | None, start: int, stop: int | None) -> int | None:
+    """Return how many rows there are from `start` to before `stop`; None where that is not known."""
+    if rows is None and stop is None:
+        return None
+    end = rows if stop is None else stop if rows is None else min(stop, rows)
+    assert end is not None
+    if not 0 <= start <= end:
+        raise ValueError(f"{location} has {rows} rows; there are none from {start} to {stop}")
+    return end - start

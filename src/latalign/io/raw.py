@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
+from pathlib import Path
 from typing import IO, Any, final
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from latalign._validation import Rows
 from latalign.io.files import send_to_disk, written_beside
-from latalign.io.protocol import Block, Location, Shape
+from latalign.io.protocol import Block, Location, Shape, count_of, require_all
 
 _SENT = 64 << 20  # bytes that are sent to the disk at a time
 
@@ -23,8 +24,8 @@ _SENT = 64 << 20  # bytes that are sent to the disk at a time
 class RawRows:
     """A `Reader` of numbers that start at a known place of a file.
 
-    Blocks are read into one reused buffer: that is faster than a mapped file, whose pages are
-    faulted in one by one, and its memory stays what it is.
+    Blocks are read into two reused buffers: that is faster than a mapped file, whose pages are
+    faulted in one by one, its memory stays what it is, and a file that shrinks is noticed.
 
     Attributes
     ----------
@@ -50,19 +51,29 @@ class RawRows:
         """The stored dtype in the machine's own byte order."""
         return self.stored.newbyteorder("=")
 
-    def blocks(self, rows: int) -> Iterator[Block]:
-        """Yield all rows in order, at most `rows` at a time, in a reused buffer."""
-        starts = range(0, self.rows, rows)
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The one file."""
+        return (self.location.path,)
+
+    def blocks(
+        self, rows: int, start: int = 0, stop: int | None = None, *, beside: bool = True
+    ) -> Iterator[Block]:
+        """Yield rows in order, at most `rows` at a time; there is nothing beside them."""
+        count = count_of(self.location, self.rows, start, stop)
+        assert count is not None
+        starts = range(start, start + count, rows)
         if self.fortran:  # no row lies in one piece
             whole = self.load()
-            for start in starts:
-                yield Block(np.ascontiguousarray(whole[start : start + rows], self.dtype))
+            for first in starts:
+                part = whole[first : min(first + rows, start + count)]
+                yield Block(np.ascontiguousarray(part, self.dtype))
             return
-        buffer = np.empty((min(rows, self.rows), self.dim), self.stored)
+        buffers = [np.empty((min(rows, count), self.dim), self.stored) for _ in range(min(2, len(starts)))]
         with FileIO(self.location.path, "rb") as file:
-            file.seek(self.offset)
-            for start in starts:
-                block = buffer[: min(rows, self.rows - start)]
+            file.seek(self.offset + start * self.dim * self.stored.itemsize)
+            for number, first in enumerate(starts):
+                block = buffers[number % 2][: min(rows, start + count - first)]
                 self._fill(file, block)
                 yield Block(block.astype(self.dtype, copy=False))
 
@@ -82,7 +93,7 @@ class RawRows:
     def ids(self, column: str) -> NDArray[Any]:
         """Raise a ValueError: these formats hold one array and no ids beside it."""
         raise ValueError(
-            f"{self.location} has no column {column!r}: ids stand beside the rows in Parquet files only. "
+            f"{self.location} has no column {column!r}: ids stand beside the rows in tables only. "
             "Write rows and ids to a Parquet file, or pair the rows by their order."
         )
 
@@ -92,7 +103,7 @@ class RawRows:
         while done < len(view):  # one read gives at most 2 GiB
             got = file.readinto(view[done:])
             if not got:
-                raise ValueError(f"{self.location} ended early: another program changed it meanwhile")
+                raise ValueError(f"{self.location} ended early: another program changed it while it was read")
             done += got
 
 
@@ -106,19 +117,27 @@ def require_length(location: Location, found: int, expected: int) -> None:
 
 
 @contextmanager
-def raw_writer(location: Location, header: bytes, shape: Shape) -> Iterator[RawWriter]:
-    """Write a header and then the rows that are appended, and rename the file when all are there."""
+def raw_writer(
+    location: Location, header: Callable[[int | None], bytes], shape: Shape
+) -> Iterator[RawWriter]:
+    """Write a header and then the rows that are appended, and rename the file when all are there.
+
+    Parameters
+    ----------
+    location : Location
+    header : callable
+        ``header(rows)``: equally long for any number of rows, and for None. Where the number was not
+        known, the header is written anew when it is.
+    shape : Shape
+    """
     with written_beside(location.path) as file:
-        file.write(header)
+        file.write(header(shape.rows))
         writer = RawWriter(file, shape)
         yield writer
         require_all(location, writer.written, shape)
-
-
-def require_all(location: Location, written: int, shape: Shape) -> None:
-    """Raise a ValueError where other than the promised number of rows were appended."""
-    if written != shape.rows:
-        raise ValueError(f"{location} was to hold {shape.rows} rows; {written} were written")
+        if shape.rows is None:
+            file.seek(0)
+            file.write(header(writer.written))
 
 
 @final

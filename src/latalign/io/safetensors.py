@@ -61,19 +61,23 @@ def read(location: Location) -> Reader:
 
 
 def write(location: Location, shape: Shape, like: Reader | None) -> AbstractContextManager[RawWriter]:
-    """Write a safetensors file of one tensor: its header is known before its first row."""
+    """Write a safetensors file of one tensor, the header first, and again where only the end told its rows."""
     name = location.name or (like.location.name if like is not None else None) or _DEFAULT_NAME
     if name == _METADATA:
         raise ValueError(f"{location.path}: a tensor cannot be called {_METADATA}")
     dtype = shape.dtype.newbyteorder("<")
-    entry = {
-        "dtype": _NAMES[dtype],
-        "shape": [shape.rows, shape.dim],
-        "data_offsets": [0, shape.rows * shape.dim * dtype.itemsize],
-    }
-    text = json.dumps({name: entry}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that the numbers are aligned
-    return raw_writer(location, len(text).to_bytes(8, "little") + text, shape)
+    room = 0 if shape.rows is not None else len(str(1 << 62)) * 2
+
+    def header(rows: int | None) -> bytes:
+        size = (rows or 0) * shape.dim * dtype.itemsize
+        entry = {"dtype": _NAMES[dtype], "shape": [rows or 0, shape.dim], "data_offsets": [0, size]}
+        text = json.dumps({name: entry}, separators=(",", ":")).encode()
+        # What two numbers will need, and so that what follows is aligned.
+        text = text.ljust(len(text) - len(f"{rows or 0}{size}") + room if room else 0)
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text
+
+    return raw_writer(location, header, shape)
 
 
 def _only(location: Location, shapes: Mapping[str, tuple[int, ...]]) -> str:

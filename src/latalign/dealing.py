@@ -1,0 +1,313 @@
+"""One pass over pairs of any number: dealt out to folds by what they are, summed, and some of them kept.
+
+Which fold a pair falls into, and whether it is held out, is a function of its values and of the seed: equal
+pairs stay together wherever they stand, and nothing that is as long as the rows is held in memory. The
+folds are equal but for chance.
+
+The pairs are summed in parts of a fixed size, whose sums are added in the order of the rows: so the bits
+of the result do not depend on who computed which part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latalign._rowsum import Buffers, Grams, NotFinite, Precision, overflow
+from latalign._validation import Pairs, Rows
+from latalign.io.ahead import ahead
+from latalign.moments import Moments, MomentSum, block_rows
+from latalign.pairing import PairStream
+from latalign.select import keys_of
+
+# The rows of a part, about: as many blocks as make so many.
+_PART_ROWS = 1 << 20
+# Rows of a fold are gathered until there are so many.
+_GATHERED = 1024
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """How pairs are dealt out.
+
+    Attributes
+    ----------
+    n_folds : int
+        The folds; with 1 the pairs are not told apart, and their values are not looked at.
+    held : float
+        The share of the pairs that is held out, beside the folds.
+    kept : int
+        How many pairs of every fold are kept as they are, drawn at random.
+    kept_held : int
+        How many of those that are held out.
+    seed : int
+    precision, grams : see `Moments.of`
+    """
+
+    n_folds: int = 1
+    held: float = 0.0
+    kept: int = 0
+    kept_held: int = 0
+    seed: int = 0
+    precision: Precision = "double"
+    grams: Grams = "source"
+
+    def numbers(self, pairs: Pairs) -> NDArray[np.intp]:
+        """Return for every pair the number of its fold; `n_folds` where it is held out."""
+        if self.n_folds == 1 and not self.held:
+            return np.zeros(len(pairs), np.intp)
+        keys = keys_of(pairs)
+        folds = (_mixed(keys, 2 * self.seed) % np.uint64(self.n_folds)).astype(np.intp)
+        # Of 64 bits, the share below which a number is held out.
+        folds[_mixed(keys, 2 * self.seed + 1) < np.uint64(min(self.held * 2.0**64, 2.0**64 - 1025))] = (
+            self.n_folds
+        )
+        return folds
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Some pairs out of many, drawn at random: those that come first when all are shuffled.
+
+    Attributes
+    ----------
+    numbers : (n,) array of int
+        Their numbers among all pairs, in order.
+    source, target : (n, dim) arrays
+    """
+
+    numbers: NDArray[np.uint64]
+    source: Rows
+    target: Rows
+
+
+@final
+class Sampler:
+    """Draws a sample of rows that come block by block; the order in which they come does not matter."""
+
+    def __init__(self, size: int, dims: tuple[int, int], seed: int) -> None:
+        self._size, self._dims, self._seed = size, dims, seed
+        self._parts: list[Sample] = []
+        self._held = 0
+        self._limit = np.uint64(2**64 - 1)
+
+    def add(self, rows: Sample) -> None:
+        """Take what another sample has."""
+        self._take(rows.numbers, rows.source, rows.target, np.arange(len(rows.numbers)))
+
+    def add_of(self, pairs: Pairs, start: int, index: NDArray[np.intp]) -> None:
+        """Look at some pairs of a block, the first of which has the number `start`."""
+        if self._size:
+            self._take(index.astype(np.uint64) + np.uint64(start), pairs.source, pairs.target, index)
+
+    def _take(self, numbers: NDArray[np.uint64], source: Rows, target: Rows, index: NDArray[np.intp]) -> None:
+        """Keep copies of the rows at `index` that may be in the sample."""
+        chosen = np.flatnonzero(_mixed(numbers, self._seed) <= self._limit)
+        if len(chosen):
+            self._parts.append(Sample(numbers[chosen], source[index[chosen]], target[index[chosen]]))
+            self._held += len(chosen)
+        if self._held > 2 * self._size:
+            self._parts = [self.sample()]
+            self._held = len(self._parts[0].numbers)
+            self._limit = _mixed(self._parts[0].numbers, self._seed).max()
+
+    def sample(self) -> Sample:
+        """Return the sample of all rows that came."""
+        if not self._parts:
+            return Sample(np.zeros(0, np.uint64), *(np.zeros((0, dim)) for dim in self._dims))
+        numbers = np.concatenate([part.numbers for part in self._parts])
+        first = np.argsort(_mixed(numbers, self._seed), kind="stable")[: self._size]
+        first = first[np.argsort(numbers[first])]
+        source = np.concatenate([part.source for part in self._parts])
+        return Sample(
+            numbers[first], source[first], np.concatenate([part.target for part in self._parts])[first]
+        )
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Dealt:
+    """What is known of pairs after one pass; that of disjoint sets of pairs adds up.
+
+    Attributes
+    ----------
+    deal : Deal
+    folds : tuple of Moments
+        Of the pairs that are not held out.
+    held : Moments
+        Of those that are.
+    kept : tuple of Sample
+        Of every fold, and of what is held out at last.
+    """
+
+    deal: Deal
+    folds: tuple[Moments, ...]
+    held: Moments
+    kept: tuple[Sample, ...]
+
+    def __add__(self, other: Dealt) -> Dealt:
+        """Return what is known of the pairs of both."""
+        samplers = _samplers(self.deal, (self.held.dim_source, self.held.dim_target))
+        for sampler, mine, its in zip(samplers, self.kept, other.kept, strict=True):
+            sampler.add(mine)
+            sampler.add(its)
+        return Dealt(
+            self.deal,
+            tuple(mine + its for mine, its in zip(self.folds, other.folds, strict=True)),
+            self.held + other.held,
+            tuple(sampler.sample() for sampler in samplers),
+        )
+
+
+def deal_out(
+    pairs: PairStream,
+    deal: Deal,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> Dealt:
+    """Read all pairs once.
+
+    Parameters
+    ----------
+    pairs : PairStream
+    deal : Deal
+    threads : int, optional
+        With two or more, blocks are read ahead.
+    progress : callable, optional
+        Called after every block with the number of pairs that are done, and of all pairs.
+
+    Raises
+    ------
+    ValueError
+        If values are not finite (counted, with the first row), or there are no pairs.
+    """
+    rows = block_rows(pairs.dims, deal.precision)
+    blocks = _told(ahead(pairs.blocks(rows), threads), pairs.rows, progress)
+    total, start = None, 0
+    try:
+        while (first := next(blocks, None)) is not None:
+            part = _sums(chain([first], islice(blocks, _part_rows(rows) // rows - 1)), deal, start)
+            total = part if total is None else total + part
+            start += _part_rows(rows)
+    except NotFinite:
+        pairs.require_finite()
+        raise overflow("the rows") from None
+    if total is None:
+        raise ValueError("there are no pairs of rows")
+    return total
+
+
+def deal_part(pairs: PairStream, deal: Deal, start: int, stop: int) -> Dealt:
+    """Read the pairs from `start` to before `stop`, which `part_bounds` gave, and no others.
+
+    The sum of all parts, in order, is bit for bit what `deal_out` returns.
+    """
+    try:
+        return _sums(pairs.blocks(block_rows(pairs.dims, deal.precision), start, stop), deal, start)
+    except NotFinite:
+        pairs.require_finite()
+        raise overflow("the rows") from None
+
+
+def part_bounds(count: int, dims: tuple[int, int], precision: Precision) -> list[tuple[int, int]]:
+    """Return where the parts of so many pairs begin and end."""
+    step = _part_rows(block_rows(dims, precision))
+    return [(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def _part_rows(rows: int) -> int:
+    return -(-_PART_ROWS // rows) * rows
+
+
+def _told(
+    blocks: Iterator[Pairs], count: int | None, progress: Callable[[int, int | None], object] | None
+) -> Iterator[Pairs]:
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block)
+        if progress is not None:
+            progress(done, count)
+
+
+def _sums(blocks: Iterable[Pairs], deal: Deal, start: int) -> Dealt:
+    """Return what is known of the pairs of some blocks, the first of which has the number `start`."""
+    blocks = iter(blocks)
+    first = next(blocks)
+    dims = first.dims
+    buffers = Buffers(max(_GATHERED, len(first)), dims, deal.precision, deal.grams)
+    samplers = _samplers(deal, dims)
+    held = _Gathered(buffers)
+    folds = [MomentSum(buffers) if deal.n_folds == 1 else _Gathered(buffers) for _ in range(deal.n_folds)]
+    for block in chain([first], blocks):
+        number = deal.numbers(block)
+        held.add(block.take(np.flatnonzero(number == deal.n_folds)))
+        for k, fold in enumerate(folds):
+            # A single fold takes the block as it lies, and what is held out is taken from it at last.
+            fold.add(block if deal.n_folds == 1 else block.take(np.flatnonzero(number == k)))
+        for k, sampler in enumerate(samplers):
+            sampler.add_of(block, start, np.flatnonzero(number == k))
+        start += len(block)
+    heldout = held.moments()
+    found = [fold.moments() for fold in folds]
+    if deal.n_folds == 1:
+        found = [found[0] - heldout]
+    return Dealt(deal, tuple(found), heldout, tuple(sampler.sample() for sampler in samplers))
+
+
+def _samplers(deal: Deal, dims: tuple[int, int]) -> list[Sampler]:
+    sizes = [*([deal.kept] * deal.n_folds), deal.kept_held]
+    return [Sampler(size, dims, 2 * deal.seed + 2**32) for size in sizes]
+
+
+@final
+class _Gathered:
+    """A sum of pairs that come a few at a time: they are multiplied when there are enough of them."""
+
+    def __init__(self, buffers: Buffers) -> None:
+        self._sum = MomentSum(buffers)
+        self._rows: Pairs | None = None
+        self._count = 0
+
+    def add(self, pairs: Pairs) -> None:
+        """Take copies of pairs."""
+        taken = 0
+        while taken < len(pairs):
+            if self._rows is None:
+                source, target = (
+                    np.empty((_GATHERED, side.shape[1]), side.dtype) for side in (pairs.source, pairs.target)
+                )
+                self._rows = Pairs(source, target, None, pairs.caller)
+            part = slice(taken, taken + _GATHERED - self._count)
+            place = slice(self._count, self._count + len(pairs.source[part]))
+            self._rows.source[place], self._rows.target[place] = pairs.source[part], pairs.target[part]
+            self._count, taken = place.stop, taken + place.stop - place.start
+            if self._count == _GATHERED:
+                self._flush()
+
+    def moments(self) -> Moments:
+        """Return the moments of all that was added."""
+        self._flush()
+        return self._sum.moments()
+
+    def _flush(self) -> None:
+        if self._rows is not None and self._count:
+            self._sum.add(self._rows.take(slice(0, self._count)))
+            self._count = 0
+
+
+def _mixed(numbers: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """Return numbers that look random, one to one, others for every seed (the finalizer of SplitMix64)."""
+    step = np.uint64((0x9E3779B97F4A7C15 * (2 * seed + 1)) % 2**64)
+    z = numbers + step
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

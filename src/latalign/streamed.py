@@ -1,0 +1,390 @@
+"""`fit`, `evaluate` and `compare` on sources of any size: memory depends on the dimensions alone.
+
+What is small enough is loaded, and treated as arrays in memory are. What is larger is read once, block by
+block, and nothing but `Moments` and a bounded sample of the rows is kept.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast, final
+
+import numpy as np
+
+from latalign import comparison, evaluation, heldout
+from latalign._validation import Pairs, Rows, as_generator, require_folds
+from latalign.agreement import Progress, measured
+from latalign.dealing import Deal, Dealt, Sample, deal_out
+from latalign.fitting import (
+    check_call,
+    choose_by_rows,
+    needs_folds,
+    solve_folds,
+    warn_if_undetermined,
+)
+from latalign.heldout import HeldoutFit
+from latalign.io.arrays import Source, open_rows
+from latalign.maps import AffineMap, Map
+from latalign.methods import METHODS
+from latalign.moments import Moments, Precision
+from latalign.on_disk import limited, read_pairs
+from latalign.pairing import PairStream, Unmatched, fits, paired
+from latalign.select import Folds, Scoring
+
+# What is held out of rows that are streamed: it is measured as it is, in memory.
+_HELD_ROWS = 2000
+_SCORED_ROWS = 1000
+
+
+def fit_files(
+    source: Source,
+    target: Source,
+    method: str = "auto",
+    *,
+    id_column: str | None = None,
+    unmatched: Unmatched = "error",
+    holdout: float = 0.2,
+    scoring: Scoring = "mse",
+    n_folds: int | None = None,
+    precision: Precision = "double",
+    random_state: int = 0,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    **parameters: Any,
+) -> HeldoutFit:
+    """Fit a map to the pairs of two sources of any size, and measure its recipe on some that it does not see.
+
+    Rows that are small enough to be loaded (32 MiB, or fewer than their dimensions) give what
+    `latalign.fit_heldout` gives. Of more, one pass sums the moments: folds are drawn by the values of the
+    pairs (equal pairs together, of equal size but for chance), the choice among methods is made without
+    the pairs that are held out, 2000 of them at most, and the map is then solved from all pairs. "ridge"
+    finds its penalty by the generalized score, not by leave-one-out.
+
+    Parameters
+    ----------
+    source, target : path or object
+        Files, folders, patterns or Arrow streams, of one format or of two; see
+        `latalign.io.arrays.open_rows`.
+    method : str
+        As in `latalign.fit`.
+    id_column : str, optional
+        The column of both tables that says which rows are the same thing. By order unless given.
+    unmatched : {"error", "drop"}
+        What becomes of ids that only one side has.
+    holdout : float
+        The share of the pairs that the second fit does not see; 0 leaves it out.
+    scoring, n_folds, precision
+        As in `latalign.fit`.
+    random_state : int
+        Draws the folds and the held-out pairs.
+    threads : int, optional
+        How many threads there may be; as many as there are processors unless given.
+    progress : callable, optional
+        Called after every block with the number of pairs that are done, and of all pairs or None.
+    **parameters
+        The parameters of the method: alpha, rank, reflection.
+
+    Returns
+    -------
+    HeldoutFit
+
+    Raises
+    ------
+    FileNotFoundError, ModuleNotFoundError
+        If there is no such file, or its format needs an extra that is not installed.
+    TypeError, ValueError
+        If a source is not sound, was changed meanwhile, or does not pair with the other; and as in
+        `latalign.fit`.
+
+    Warns
+    -----
+    IllConditionedWarning
+        As in `latalign.fit`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import latalign
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "old.npy"), X)
+    ...     np.save(Path(folder, "new.npy"), 2 * X)
+    ...     found = latalign.fit_files(Path(folder, "old.npy"), Path(folder, "new.npy"), "similarity")
+    >>> found.heldout.rows, found.map.evidence.anchors
+    (20, 100)
+    """
+    options = {"scoring": scoring, "n_folds": n_folds, "precision": precision}
+    options |= {name: value for name, value in parameters.items() if value is not None}
+    with limited(threads):
+        pairs = _opened(source, target, id_column, unmatched, "fit")
+        if pairs is None:
+            X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
+            return heldout.fit_heldout(X, Y, method, holdout=holdout, random_state=random_state, **options)
+        return _fit_stream(pairs, method, holdout, random_state, options, threads, progress)
+
+
+def evaluate_files(
+    map_: Map,
+    source: Source,
+    target: Source,
+    *,
+    id_column: str | None = None,
+    unmatched: Unmatched = "error",
+    max_queries: int = 2000,
+    max_rows: int = 10_000,
+    random_state: int = 0,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> evaluation.Evaluation:
+    """Measure a map on the pairs of two sources of any size.
+
+    The errors and the cosine are of all pairs. Where the rows are too many to be loaded, retrieval
+    searches `max_rows` of the target rows, drawn at random, and `Evaluation.searched` says so: among fewer
+    rows it is easier.
+
+    Parameters
+    ----------
+    map_ : Map
+    source, target, id_column, unmatched, threads, progress
+        As in `fit_files`.
+    max_queries : int
+        The rows, drawn at random, that look for their own row.
+    max_rows : int
+        The rows, drawn at random, that are searched.
+    random_state : int
+        Draws both.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    FileNotFoundError, ModuleNotFoundError, TypeError, ValueError
+        As in `fit_files` and `latalign.evaluate`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import latalign
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "x.npy"), np.eye(4))
+    ...     path = Path(folder, "x.npy")
+    ...     latalign.evaluate_files(latalign.AffineMap.of(np.eye(4)), path, path).mapped.mse
+    0.0
+    """
+    if max_rows < 2:
+        raise ValueError(f"evaluate_files needs max_rows of at least 2; got {max_rows}")
+    with limited(threads):
+        pairs = _opened(source, target, id_column, unmatched, "evaluate")
+        if pairs is None:
+            X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
+            return evaluation.evaluate(map_, X, Y, max_queries=max_queries, random_state=random_state)
+        agreement, sample = measured(map_, pairs, max_rows, random_state, threads, progress)
+        found = evaluation.evaluate(
+            map_, sample.source, sample.target, max_queries=max_queries, random_state=random_state
+        )
+    return replace(
+        found,
+        rows=agreement["mapped"].count,
+        searched=len(sample.numbers),
+        mapped=agreement["mapped"].scores(found.mapped.retrieval),
+        no_map=None if found.no_map is None else agreement["no map"].scores(found.no_map.retrieval),
+    )
+
+
+def compare_files(
+    source: Source,
+    target: Source,
+    *,
+    id_column: str | None = None,
+    unmatched: Unmatched = "error",
+    k: int = 10,
+    n_folds: int = 5,
+    n_permutations: int = 99,
+    max_rows: int = 5000,
+    random_state: int = 0,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> comparison.Comparison:
+    """Tell how alike the spaces of two sources of any size are.
+
+    One pass sums the moments of the folds, which are drawn as in `fit_files`, and keeps the rows that
+    likeness is measured on.
+
+    Parameters
+    ----------
+    source, target, id_column, unmatched, threads, progress
+        As in `fit_files`.
+    k, n_folds, n_permutations, max_rows, random_state
+        As in `latalign.compare`.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    FileNotFoundError, ModuleNotFoundError, TypeError, ValueError
+        As in `fit_files` and `latalign.compare`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import latalign
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "x.npy")
+    ...     np.save(path, np.random.default_rng(0).normal(size=(50, 4)))
+    ...     round(latalign.compare_files(path, path).linear_cka.debiased, 6)
+    1.0
+    """
+    with limited(threads):
+        pairs = _opened(source, target, id_column, unmatched, "compare")
+        if pairs is None:
+            X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
+            return comparison.compare(
+                X,
+                Y,
+                k=k,
+                n_folds=n_folds,
+                n_permutations=n_permutations,
+                max_rows=max_rows,
+                random_state=random_state,
+            )
+        comparison.check_compare(k, max_rows, n_permutations)
+        require_folds(n_folds, "compare")
+        deal = Deal(n_folds, kept=max(max_rows // n_folds, 1), seed=random_state, grams="both")
+        dealt = deal_out(pairs, deal, threads=threads, progress=progress)
+        kept = _scored(dealt).pairs
+        rng = as_generator(random_state, "compare_files")
+        return comparison.comparison(_filled(dealt.folds), kept, k=k, n_permutations=n_permutations, rng=rng)
+
+
+def _opened(
+    source: Source, target: Source, id_column: str | None, unmatched: Unmatched, caller: str
+) -> PairStream | None:
+    """Return the pairs to be streamed; None where they are small enough to be loaded."""
+    sides = open_rows(source), open_rows(target)
+    if fits(*sides):
+        return None
+    return paired(*sides, id_column=id_column, unmatched=unmatched, caller=caller)
+
+
+def _fit_stream(
+    pairs: PairStream,
+    method: str,
+    holdout: float,
+    seed: int,
+    options: Mapping[str, Any],
+    threads: int | None,
+    progress: Progress | None,
+) -> HeldoutFit:
+    """Fit from one pass, or from two where the first one's moments are too coarse for the rows."""
+    given = {
+        name: value for name, value in options.items() if name not in ("scoring", "n_folds", "precision")
+    }
+    scoring = options["scoring"]
+    check_call(method, given, scoring)
+    heldout.check_holdout(holdout)
+    by_rows = method == "auto" and scoring != "mse"
+    deal = Deal(
+        (options["n_folds"] or 5) if needs_folds(method, given) else 1,
+        min(holdout, _HELD_ROWS / pairs.rows) if pairs.rows else holdout,
+        _SCORED_ROWS if by_rows else 0,
+        _HELD_ROWS,
+        seed,
+        options["precision"],
+        "source" if method == "auto" else METHODS[method].grams,
+    )
+    dealt = deal_out(pairs, deal, threads=threads, progress=progress)
+    folds = _filled(dealt.folds)
+    first = choose_by_rows(_scored(dealt), scoring) if by_rows else solve_folds(method, folds, given)
+    total = sum(folds[1:], folds[0]) + dealt.held
+    fitted = _solved(first, total, given, _again(pairs))
+    warn_if_undetermined(fitted)
+    measured = _on_heldout(first, dealt.kept[-1], seed) if holdout else None
+    return heldout.with_figures(fitted, measured)
+
+
+def _solved(first: AffineMap, total: Moments, given: Mapping[str, Any], rows: Pairs | None) -> AffineMap:
+    """Return the map of the method and the parameters that were found, from all pairs."""
+    assert first.evidence is not None  # every solver gives some
+    row, evidence = METHODS[first.method], first.evidence
+    settled = {"alpha": evidence.alpha, "rank": evidence.target_rank, "scale": evidence.scale}
+    found: dict[str, Any] = {name: value for name, value in settled.items() if value is not None}
+    found |= {name: value for name, value in given.items() if value != "auto"}
+    # What has no parameter may need another look at the rows, where they are ill-conditioned.
+    more = {"rows": rows} if row.uses_rows and not row.parameters and rows is not None else {}
+    fitted = row.solve(total, **found, **more)
+    assert fitted.evidence is not None
+    kept = {name: getattr(evidence, name) for name in ("scoring", "baseline", "candidates")}
+    return replace(fitted, evidence=replace(fitted.evidence, **kept))
+
+
+def _on_heldout(second: AffineMap, sample: Sample, seed: int) -> evaluation.Evaluation | None:
+    if len(sample.numbers) < 2:
+        warnings.warn(
+            "no held-out error: no pairs could be held out (equal pairs stay together)", stacklevel=4
+        )
+        return None
+    return evaluation.evaluate(second, sample.source, sample.target, random_state=seed)
+
+
+def _filled(folds: tuple[Moments, ...]) -> tuple[Moments, ...]:
+    """Return the folds that have pairs; few different pairs may leave some without."""
+    return tuple(fold for fold in folds if fold.count) or folds[:1]
+
+
+def _scored(dealt: Dealt) -> Folds:
+    """Return folds of which some rows are there."""
+    some = [k for k, fold in enumerate(dealt.folds) if fold.count]
+    kept = [dealt.kept[k] for k in some]
+    number = np.repeat(np.arange(len(some)), [len(sample.numbers) for sample in kept])
+    pairs = Pairs(np.concatenate([one.source for one in kept]), np.concatenate([one.target for one in kept]))
+    return Folds(tuple(dealt.folds[k] for k in some), pairs, number)
+
+
+def _again(pairs: PairStream) -> Pairs | None:
+    """Return the pairs as the solvers read them: block by block, as often as they need to."""
+    return None if pairs.rows is None else cast("Pairs", _Rows(pairs, pairs.rows))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What solvers ask of `Pairs`, of pairs that are more than fit in memory."""
+
+    stream: PairStream
+    count: int
+    caller: str = "fit"
+    weight: None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        return self.stream.dims
+
+    @property
+    def source(self) -> Rows:
+        """No rows, of the width and the dtype of all."""
+        return np.zeros((0, self.dims[0]), self.stream.dtypes[0])
+
+    @property
+    def is_double(self) -> bool:
+        return all(dtype.kind in "iu" or dtype == np.float64 for dtype in self.stream.dtypes)
+
+    def blocks(self, rows: int) -> Iterator[Pairs]:
+        return self.stream.blocks(rows)
+
+    def require_finite(self) -> None:
+        self.stream.require_finite()
