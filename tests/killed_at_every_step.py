@@ -100,4 +100,5 @@ def main():
     print(last - 1)
 
 
-main()
+if __name__ == "__main__":
+    main()
