@@ -16,7 +16,7 @@ HOME = Path(latalign.__file__).parent
 ROOMS = [
     {"_version", "_validation", "_linalg", "_rowsum", "evidence", "io"},
     {"moments", "maps", "anchors", "stitching", "relative"},
-    {"metrics", "least_squares", "paths", "on_disk", "searching"},
+    {"metrics", "least_squares", "paths", "on_disk", "searching", "optimal_design", "power_law"},
     {"solve"},
     {"methods"},
     {"select"},
@@ -28,6 +28,8 @@ ROOMS = [
         "comparison",
         "heldout",
         "closest_points",
+        "curve_results",
+        "curves",
         "model_change",
         "relevance",
     },
