@@ -91,8 +91,8 @@ def learning_curve(
     Notes
     -----
     Intervals allow for what the nestings share by the correction of Nadeau and Bengio (2003). The rows are
-    read once; the time beyond that is that of solving from moments up to ten times a nesting, and the memory is that of up to a hundred moments (256 MiB, where the spaces are not so wide that
-    the least number, 20, takes more).
+    read once; the time beyond that is that of solving from moments up to ten times a nesting. The memory is
+    that of up to a hundred moments: 256 MiB, where the spaces are not so wide that 20 of them take more.
 
     Examples
     --------
