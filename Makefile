@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-minimal lint bench docs reproduction acceptance clean help
+.PHONY: demo test test-minimal lint bench selection docs reproduction acceptance clean help
 
 help:
-	@echo "make demo | test | test-minimal | lint | bench | docs | reproduction | acceptance | clean"
+	@echo "make demo | test | test-minimal | lint | bench | selection | docs | reproduction | acceptance | clean"
 
 # One environment with every extra; torch comes in the version that constraints.txt names.
 $(STAMP): pyproject.toml constraints.txt
@@ -41,6 +41,12 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# What the choice of a method costs, in every setting that the documentation tells of; the real pairs as well
+# where their embeddings are (python -m benchmarks.real_pairs makes them).
+selection: $(STAMP)
+	$(BIN)/python -m benchmarks.selection
+	$(BIN)/python -m benchmarks.real_selection
 
 # The tables of the paper by its own protocol: hours on a processor.
 reproduction: $(STAMP)

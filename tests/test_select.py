@@ -17,11 +17,13 @@ from latalign.paths import Spectrum, alpha_grid, best_alpha, gcv_errors, loo_err
 from latalign.select import (
     Folds,
     Validated,
+    _taken,
     baseline_error,
     choose,
     default_folds,
     groups_of,
     held_out,
+    near_threshold,
     validated_by_rows,
 )
 from problems import pairs, relative, rotation
@@ -291,6 +293,30 @@ def test_what_the_folds_do_not_tell_apart_is_a_tie():
     assert choose([affine, candidate("rigid", 0.7, 0.4)]).method == "affine"  # 10 % is too much for any doubt
 
 
+def test_where_anchors_and_dimensions_are_about_as_many_plain_least_squares_is_no_choice(rng):
+    best = candidate("affine", 0.1, 0.1)
+    assert choose([best, candidate("ridge", 0.5, 0.5)]).method == "affine"
+    assert choose([best, candidate("ridge", 0.5, 0.5)], about_as_many_as_dims=True).method == "ridge"
+    assert choose([best], about_as_many_as_dims=True).method == "affine"
+    for n, near in ((10, False), (11, True), (20, True), (29, True), (30, False)):
+        assert near_threshold(Moments.of(*pairs(rng, n, 20, 4))) == near
+    # An exact relation is found there all the same.
+    X, W = rng.normal(size=(26, 20)), rng.normal(size=(20, 4))
+    found = latalign.fit(X, X @ W + 1)
+    assert found.method not in ("linear", "affine")
+    assert relative(found.matrix, W) < 1e-6
+
+
+def test_a_cautious_point_is_taken_where_the_folds_hardly_tell_it_from_the_best():
+    weights = np.ones(4)
+    errors = np.array([[3, 1, 1.1, 3], [3, 1, 0.95, 2], [3, 1, 1.05, 2], [3, 1, 0.92, 2]])
+    assert _taken(errors, weights, 0.0) == 1
+    assert _taken(errors, weights, 0.1) == 1  # 0.5 % worse, give or take 4 %
+    assert _taken(errors, weights, 0.5) == 2
+    assert _taken(errors, np.array([1, 9, 1, 9.0]), 0.0) == 2
+    assert _taken(errors, weights, 5.0) == 3
+
+
 @pytest.mark.parametrize(
     ("truth", "expected"),
     [("rotation", "orthogonal"), ("rigid", "rigid"), ("similar", "similarity"), ("none", None)],
@@ -308,7 +334,7 @@ def test_auto_finds_the_kind_of_the_truth(rng, truth, expected):
     if expected:
         assert found.method == expected
     else:
-        assert found.method in ("ridge", "affine", "linear")
+        assert found.method in ("shrunk", "ridge", "affine", "linear")
     assert {c.method for c in found.evidence.candidates} == set(METHODS)
     errors = [c.error for c in found.evidence.candidates]
     assert errors == sorted(errors)
@@ -330,11 +356,11 @@ def test_the_interpolation_threshold(rng):
     assert squared_error(found, heldout) < 1.3 * min(error.values())
 
 
-def test_auto_with_ridge_is_ridge(rng):
-    X, Y = pairs(rng, 60, 40, 10, noise=0.5)
+def test_auto_is_the_method_that_it_chose(rng):
+    X, Y = pairs(rng, 80, 40, 10, noise=0.5)
     found = latalign.fit(X, Y)
-    assert found.method == "ridge"
-    assert relative(found.matrix, latalign.fit(X, Y, "ridge").matrix) < 1e-12
+    assert found.method in ("shrunk", "ridge")
+    assert relative(found.matrix, latalign.fit(X, Y, found.method).matrix) < 1e-12
     assert (
         latalign.fit(X, Y, random_state=3).matrix.tobytes()
         == latalign.fit(X, Y, random_state=3).matrix.tobytes()

@@ -33,6 +33,7 @@ from latalign.io.mapfile import MapHeader, read_header
 from latalign.maps import AffineMap, Chain, Map, Normalize
 from latalign.methods import METHODS
 from latalign.moments import Moments, accumulate
+from latalign.optimal_design import d_optimal_anchors
 from latalign.relative import RelativeMap
 from latalign.select import cross_validate
 from latalign.stitching import StitchingMap
@@ -40,6 +41,8 @@ from latalign.stitching import StitchingMap
 if TYPE_CHECKING:
     from latalign.closest_points import IcpFit, icp
     from latalign.comparison import Comparison, compare
+    from latalign.curve_results import CurveCheck, CurvePoint, Forecast, LearningCurve, Saving
+    from latalign.curves import learning_curve, learning_curve_moments
     from latalign.estimators import (
         AffineAligner,
         AutoAligner,
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from latalign.model_change import Interval, Option, Verdict, verdict
     from latalign.on_disk import apply_file, load_map, read_pairs
     from latalign.parts import apply_folder
+    from latalign.power_law import PowerLaw
     from latalign.streamed import compare_files, evaluate_files, fit_files
 
 __all__ = [
@@ -66,12 +70,16 @@ __all__ = [
     "Candidate",
     "Chain",
     "Comparison",
+    "CurveCheck",
+    "CurvePoint",
     "Evaluation",
     "Evidence",
+    "Forecast",
     "HeldoutFit",
     "IcpFit",
     "IllConditionedWarning",
     "Interval",
+    "LearningCurve",
     "LinearAligner",
     "LowRankAligner",
     "Map",
@@ -80,9 +88,11 @@ __all__ = [
     "Normalize",
     "Option",
     "OrthogonalAligner",
+    "PowerLaw",
     "RelativeMap",
     "RidgeAligner",
     "RigidAligner",
+    "Saving",
     "ShrunkAligner",
     "SimilarityAligner",
     "StitchingEvidence",
@@ -96,6 +106,7 @@ __all__ = [
     "compare",
     "compare_files",
     "cross_validate",
+    "d_optimal_anchors",
     "evaluate",
     "evaluate_files",
     "farthest_point_anchors",
@@ -105,6 +116,8 @@ __all__ = [
     "fit_moments",
     "icp",
     "kmeans_anchors",
+    "learning_curve",
+    "learning_curve_moments",
     "load_map",
     "metrics",
     "pair_by_id",
@@ -121,6 +134,9 @@ __all__ = [
 _LATER = {
     "closest_points": ("IcpFit", "icp"),
     "comparison": ("Comparison", "compare"),
+    "curve_results": ("CurveCheck", "CurvePoint", "Forecast", "LearningCurve", "Saving"),
+    "curves": ("learning_curve", "learning_curve_moments"),
+    "power_law": ("PowerLaw",),
     "estimators": tuple(name for name in __all__ if name.endswith("Aligner")),
     "evaluation": ("Evaluation", "evaluate"),
     "heldout": ("HeldoutFit", "fit_heldout"),

@@ -136,13 +136,13 @@ def farthest_point_anchors(
     >>> farthest_point_anchors([[0.0], [1.0], [5.0], [9.0]], 3)
     array([0, 2, 3])
     """
-    rows = _as_candidates(X, n_anchors, "farthest_point_anchors")
+    rows = as_candidates(X, n_anchors, "farthest_point_anchors")
     latest = int(as_generator(random_state, "farthest_point_anchors").integers(len(rows)))
     nearest = np.full(len(rows), np.inf)  # squared distances
     chosen = [latest]
     while len(chosen) < n_anchors:
         anchor = rows[latest].astype(np.float64)
-        for part in _blocks(len(rows)):
+        for part in row_blocks(len(rows)):
             away = rows[part] - anchor
             np.minimum(nearest[part], np.einsum("ij,ij->i", away, away), out=nearest[part])
         nearest[latest] = -1.0  # never again, not even where only its duplicates are left
@@ -185,7 +185,7 @@ def kmeans_anchors(
     >>> kmeans_anchors([[0.0], [1.0], [2.0], [7.0], [8.0], [9.0]], 2)
     array([1, 4])
     """
-    rows = _as_candidates(X, n_anchors, "kmeans_anchors")
+    rows = as_candidates(X, n_anchors, "kmeans_anchors")
     # Loaded only here: scikit-learn takes a second to import.
     from sklearn.cluster import KMeans  # pyright: ignore[reportMissingTypeStubs]
     from sklearn.exceptions import ConvergenceWarning  # pyright: ignore[reportMissingTypeStubs]
@@ -198,7 +198,7 @@ def kmeans_anchors(
     labels: NDArray[np.int32] = clusters.labels_
     centers = cast("Array", clusters.cluster_centers_).astype(np.float64)
     away = np.empty(len(rows))
-    for part in _blocks(len(rows)):
+    for part in row_blocks(len(rows)):
         away[part] = np.linalg.norm(rows[part] - centers[labels[part]], axis=1)
     # Clusters have no row in common, so their most central rows are all different.
     order = np.lexsort((away, labels))
@@ -319,12 +319,13 @@ def require_same_classes(source: Labels, target: Labels, caller: str) -> None:
             )
 
 
-def _blocks(count: int) -> Iterator[slice]:
+def row_blocks(count: int) -> Iterator[slice]:
+    """Yield the slices of blocks that stay in the cache."""
     for start in range(0, count, _BLOCK_ROWS):
         yield slice(start, start + _BLOCK_ROWS)
 
 
-def _as_candidates(X: ArrayLike, n_anchors: int, caller: str) -> Rows:
+def as_candidates(X: ArrayLike, n_anchors: int, caller: str) -> Rows:
     """Return the rows that anchors are chosen from, checked."""
     rows = as_rows(X, f"{caller}: X")
     require_finite(rows, f"{caller}: X")

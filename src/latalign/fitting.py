@@ -25,6 +25,7 @@ from latalign.select import (
     choose,
     cross_validate,
     default_folds,
+    near_threshold,
     rounding_floor,
     validated,
     validated_by_rows,
@@ -58,7 +59,7 @@ def fit(
     method : str
         "rigid" and "linear" are the paper's; "orthogonal", "similarity", "affine", "ridge", "shrunk" and
         "low_rank" its neighbours. "auto" takes the one with the smallest cross-validated error, and of
-        two that do equally well the simpler.
+        two that do equally well the earlier in `latalign.METHODS`.
     sample_weight : array-like of shape (n,), optional
         What each pair counts, zero or more.
     alpha : float or "auto", optional
@@ -113,7 +114,7 @@ def fit(
     True
     """
     pairs = Pairs.of(X, Y, sample_weight, caller="fit")
-    given = _given(alpha=alpha, rank=rank, reflection=reflection)
+    given = given_parameters(alpha=alpha, rank=rank, reflection=reflection)
     check_call(method, given, scoring)
     folds = _folds_of(pairs, method, given, scoring, n_folds, precision, as_generator(random_state, "fit"))
     if method == "auto" and scoring != "mse" and isinstance(folds, Folds):
@@ -170,7 +171,7 @@ def fit_moments(
     ('similarity', True)
     """
     require_moments(folds, "fit_moments")
-    given = _given(alpha=alpha, rank=rank, reflection=reflection)
+    given = given_parameters(alpha=alpha, rank=rank, reflection=reflection)
     check_call(method, given, "mse")
     fitted = solve_folds(method, folds, given)
     warn_if_undetermined(fitted)
@@ -219,7 +220,7 @@ def solve_folds(
         )
     if method == "auto":
         found = validated(folds)
-        chosen = choose(found, rounding_floor(total))
+        chosen = choose(found, rounding_floor(total), about_as_many_as_dims=near_threshold(total))
         fitted = _solve(chosen.method, total, _parameters(chosen, rows=pairs is not None), pairs)
         return _with_candidates(fitted, found, "mse", baseline_error(folds))
     if needs_folds(method, given):
@@ -231,21 +232,21 @@ def solve_folds(
     return _solve(method, total, given, pairs)
 
 
-def check_call(method: str, given: Mapping[str, Any], scoring: str) -> None:
+def check_call(method: str, given: Mapping[str, Any], scoring: str, caller: str = "fit") -> None:
     """Raise a ValueError for an unknown method or scoring, or a parameter that the method does not have."""
     if scoring not in SCORINGS:
-        raise ValueError(f"fit: scoring is one of {', '.join(SCORINGS)}; got {scoring!r}")
+        raise ValueError(f"{caller}: scoring is one of {', '.join(SCORINGS)}; got {scoring!r}")
     if method == "auto":
         if given:
             raise ValueError(
-                f'fit: method="auto" chooses by itself; {", ".join(given)} belongs to one method. Name the method.'
+                f'{caller}: method="auto" chooses by itself; {", ".join(given)} belongs to one method. Name the method.'
             )
         return
     parameters = method_named(method).parameters
     for name in given:
         if name not in parameters:
             takes = ", ".join(parameters) or "no parameter"
-            raise ValueError(f"fit: method {method!r} takes {takes}; it got {name}")
+            raise ValueError(f"{caller}: method {method!r} takes {takes}; it got {name}")
 
 
 def check_solvable(moments: Moments) -> None:
@@ -290,7 +291,8 @@ def warn_if_undetermined(fitted: AffineMap) -> None:
     warnings.warn(message, IllConditionedWarning, stacklevel=3)
 
 
-def _given(**parameters: Any) -> dict[str, Any]:
+def given_parameters(**parameters: Any) -> dict[str, Any]:
+    """Return the hyperparameters that were given."""
     return {name: value for name, value in parameters.items() if value is not None}
 
 
@@ -325,7 +327,7 @@ def choose_by_rows(folds: Folds, scoring: Scoring, pairs: Pairs | None = None) -
     total = sum(folds.moments[1:], folds.moments[0])
     check_solvable(total)
     found = validated_by_rows(folds, scoring)
-    chosen = choose(found, ROUNDING_OF_SCORES)
+    chosen = choose(found, ROUNDING_OF_SCORES, about_as_many_as_dims=near_threshold(total))
     fitted = _solve(chosen.method, total, _parameters(chosen, rows=False), pairs)
     return _with_candidates(fitted, found, scoring, None)
 

@@ -87,6 +87,11 @@ class Method:
     search : callable or None
         ``search(trains, folds)``: the grid and its sums of squared errors on every fold, for a method
         that takes a part of the grid from all folds together; `grid` and `path` are not read then.
+    caution : float
+        How many standard errors of the difference the last points of the grid, the most cautious ones, may
+        be worse than the best, and still be taken.
+    plain : bool
+        Whether it is least squares with nothing to hold it where anchors and dimensions are about as many.
     """
 
     name: str
@@ -97,6 +102,8 @@ class Method:
     grid: Callable[[Moments], Grid] = field(default=_one)
     path: Callable[[Moments, Moments, Grid], Array] | None = None
     search: Callable[[Sequence[Moments], Sequence[Moments]], tuple[Grid, Array]] | None = None
+    caution: float = 0.0
+    plain: bool = False
 
     def tried(self, trains: Sequence[Moments], folds: Sequence[Moments]) -> tuple[Grid, Array]:
         """Return the grid, and the sum of squared errors of its points (columns) on every fold (rows)."""
@@ -117,12 +124,13 @@ class Method:
         return np.array([squared_error(self.solve(train, **point), heldout) for point in grid])
 
 
-# From the simplest to the one with the most freedom: of two methods that do equally well, the earlier
-# is chosen.
+# Of two methods that do equally well the earlier is chosen: from the simplest to the one with the most
+# freedom, but for `shrunk`, which stands before what it contains.
 _ROWS = (
     Method("orthogonal", solve.orthogonal, grams="none", parameters=("reflection",)),
     Method("rigid", solve.rigid, grams="none", parameters=("reflection",)),
     Method("similarity", solve.similarity, parameters=("reflection",)),
+    Method("shrunk", solve.shrunk, parameters=("alpha",), uses_rows=True, search=_shrunk_search, caution=0.5),
     Method(
         "ridge",
         solve.ridge,
@@ -131,7 +139,6 @@ _ROWS = (
         grid=_alphas,
         path=_ridge_errors,
     ),
-    Method("shrunk", solve.shrunk, parameters=("alpha",), uses_rows=True, search=_shrunk_search),
     Method(
         "low_rank",
         solve.low_rank,
@@ -139,9 +146,10 @@ _ROWS = (
         uses_rows=True,
         grid=_ranks,
         path=_rank_errors,
+        caution=1.0,
     ),
-    Method("linear", solve.linear, uses_rows=True),
-    Method("affine", solve.affine, uses_rows=True),
+    Method("linear", solve.linear, uses_rows=True, plain=True),
+    Method("affine", solve.affine, uses_rows=True, plain=True),
 )
 
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _ROWS})

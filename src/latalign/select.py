@@ -30,9 +30,10 @@ _ROW_SCORES: Mapping[str, Callable[[Rows, Rows], float]] = MappingProxyType(
 )
 SCORINGS = ("mse", *_ROW_SCORES)
 
-# Of two errors this close the simpler method wins; and of two that the folds do not tell apart, up to
+# Of two errors this close the earlier method wins; and of two that the folds do not tell apart, up to
 # the second limit.
 _TIE, _DOUBTFUL = 1.01, 1.05
+_NEAR = 0.5, 1.5
 # Scores of rows cost a map and a search for every point of a grid: so few rows and points are looked at.
 _SCORED_ROWS = 1000
 _SCORED_POINTS = 13
@@ -99,9 +100,15 @@ def default_folds(pairs: Pairs, scoring: str = "mse") -> int:
     and then say little of a map that is fitted to all. Not for scores that compare the rows of a fold
     with one another, nor where the moments of so many folds would fill the memory.
     """
-    dims = pairs.source.shape[1] * sum(side.shape[1] for side in (pairs.source, pairs.target))
-    few = scoring == "mse" and len(pairs) <= _FEW_PAIRS
-    return max(_FOLDS, min(_FOLDS_OF_FEW, _FOLD_VALUES // dims)) if few else _FOLDS
+    if scoring != "mse":
+        return _FOLDS
+    return folds_for(len(pairs), pairs.source.shape[1], pairs.target.shape[1])
+
+
+def folds_for(count: int, dim_source: int, dim_target: int) -> int:
+    """Return in how many folds so many pairs are cross-validated by their moments: see `default_folds`."""
+    fitting = _FOLD_VALUES // (dim_source * (dim_source + dim_target))
+    return max(_FOLDS, min(_FOLDS_OF_FEW, fitting)) if count <= _FEW_PAIRS else _FOLDS
 
 
 def cross_validate(
@@ -186,8 +193,10 @@ def validated_by_rows(
     return tuple(sorted(found, key=lambda one: one.candidate.error))
 
 
-def choose(found: Sequence[Validated], floor: float = 0.0) -> Candidate:
-    """Return the candidate with the smallest error, or the simplest that is as good.
+def choose(
+    found: Sequence[Validated], floor: float = 0.0, *, about_as_many_as_dims: bool = False
+) -> Candidate:
+    """Return the candidate with the smallest error, or the earliest in `METHODS` that is as good.
 
     As good is what is within 1 % of it, or within 5 % where the standard error of the difference, fold
     by fold, is larger than the difference: of many candidates the best on few rows was lucky as well.
@@ -197,7 +206,12 @@ def choose(found: Sequence[Validated], floor: float = 0.0) -> Candidate:
     found : sequence of Validated
     floor : float
         What counts as no error at all: differences below it are rounding.
+    about_as_many_as_dims : bool
+        Whether there are about as many anchors as source dimensions. The error of plain least squares
+        changes there with every anchor more, so what it is without a fold says little: it is left out.
     """
+    if about_as_many_as_dims:
+        found = [one for one in found if not METHODS[one.candidate.method].plain] or found
     best = min(found, key=lambda one: one.candidate.error)
     least = best.candidate.error
     order = {name: position for position, name in enumerate(METHODS)}
@@ -209,6 +223,11 @@ def choose(found: Sequence[Validated], floor: float = 0.0) -> Candidate:
         return one.candidate.error <= max(_TIE * least, least + allowed) + floor
 
     return min((one.candidate for one in found if as_good(one)), key=lambda one: order[one.method])
+
+
+def near_threshold(moments: Moments) -> bool:
+    """Tell whether pairs are between half and one and a half as many as there are source dimensions."""
+    return _NEAR[0] < moments.count / moments.dim_source < _NEAR[1]
 
 
 def baseline_error(folds: Sequence[Moments]) -> float:
@@ -294,20 +313,30 @@ def _bits(rows: Rows) -> NDArray[np.uint64]:
 
 def _validated(method: Method, grid: Grid, errors: Array, weights: Array) -> Validated:
     """Return the best point of the grid, given its error on every fold (rows: folds)."""
-    means = weights @ errors / weights.sum()
-    best = int(np.argmin(means))
+    best = _taken(errors, weights, method.caution)
     spread = float(errors[:, best].std(ddof=1) / np.sqrt(len(errors)))
     point = grid[best]
     alpha = point.get("alpha")
     candidate = Candidate(
         method=method.name,
-        error=float(means[best]),
+        error=float(weights @ errors[:, best] / weights.sum()),
         standard_error=spread,
         alpha=alpha if isinstance(alpha, float) else None,
         target_rank=point.get("rank"),
         scale=point.get("scale"),
     )
     return Validated(candidate, errors[:, best] * (weights / weights.sum()))
+
+
+def _taken(errors: Array, weights: Array, caution: float) -> int:
+    """Return the point with the smallest error, or the last that is hardly worse for what the folds tell."""
+    shares = errors * (weights / weights.sum())[:, None]
+    means = shares.sum(axis=0)
+    best = int(np.argmin(means))
+    if not caution:
+        return best
+    noise = (shares - shares[:, [best]]).std(axis=0, ddof=1) * np.sqrt(len(shares))
+    return int(np.flatnonzero(means - means[best] <= caution * noise)[-1])
 
 
 def _thinned(grid: Grid) -> Grid:

@@ -71,6 +71,10 @@ class TestBadInput:
         path = bad(np.ones((1, 6)))
         refused(run("fit", path, path, "-o", "new.safetensors", "--method", method), 1, "at least 2 pairs")
 
+    def test_a_curve_of_few_rows(self, bad):
+        path = bad(np.load("x.npy")[:39])
+        refused(run("fit", path, path, "-o", "new.safetensors", "--curve"), 1, "at least 40 different pairs")
+
     def test_one_row_is_not_measured(self, bad):
         path = bad(np.ones((1, 6)))
         refused(run("compare", path, path), 1, "at least 2 pairs")
@@ -161,7 +165,7 @@ class TestWrongCalls:
             ("fit x.npy y.npy -o new.safetensors --method best", "'best' is not one of 'auto'"),
             (
                 "fit x.npy y.npy -o new.safetensors --method rigid --alpha 1",
-                "--alpha goes with --method ridge or shrunk or low_rank; got --method rigid",
+                "--alpha goes with --method shrunk or ridge or low_rank; got --method rigid",
             ),
             (
                 "fit x.npy y.npy -o new.safetensors --rank 1",
@@ -176,6 +180,7 @@ class TestWrongCalls:
             ("fit x.npy y.npy -o new.safetensors --holdout -0.1", "not in the range"),
             ("fit x.npy y.npy -o new.safetensors --seed -1", "not in the range"),
             ("fit x.npy y.npy -o new.safetensors --scoring speed", "is not one of 'mse'"),
+            ("fit x.npy y.npy -o new.safetensors --curve --scoring cosine", "--curve is of squared errors"),
             ("apply none.safetensors x.npy -o new.npy", "there is no file none.safetensors"),
             ("apply map.safetensors none.npy -o new.npy", "there is no file none.npy"),
             ("apply map.safetensors x.npy -o new.txt", ".npy, .safetensors, .parquet"),

@@ -71,6 +71,32 @@ class TestFit:
         assert done_json(run(*call, "--json"))["evidence"]["scoring"] == scoring
         assert f"1 − {scoring}" in done(run(*call))
 
+    def test_the_curve(self, folder):
+        call = ("fit", "x.npy", "y.npy", "-o", "new.safetensors", "--method", "affine", "--seed", 3)
+        plain = done(run(*call))
+        text = done(run(*call, "--curve"))
+        assert text.startswith(plain)
+        found = latalign.learning_curve(np.load("x.npy"), np.load("y.npy"), "affine", random_state=3)
+        assert found.check.passed
+        assert all(f"\n{point.anchors:>7} " in text for point in found.points)
+        assert "all, extrapolated" in text
+        assert "twice, extrapolated" in text
+        assert f"Twice the anchors would take {100 * found.saving.share:.1f} % of the error away" in text
+        record = done_json(run(*call, "--curve", "--json"))
+        assert record["curve"] == found.to_json()
+        assert done_json(run(*call, "--json"))["curve"] is None
+
+    def test_a_curve_that_the_law_does_not_follow(self, folder):
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(50, 38))
+        written("x38.npy", X)
+        written("y38.npy", X + 0.3 * rng.normal(size=X.shape))
+        text = done(
+            run("fit", "x38.npy", "y38.npy", "-o", "new.safetensors", "--method", "affine", "--curve")
+        )
+        assert "It does not hold, so nothing is extrapolated." in text
+        assert "Twice" not in text
+
     def test_pairs_by_id(self, folder):
         pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
         X, Y = np.load("x.npy"), np.load("y.npy")

@@ -69,6 +69,20 @@ def test_fit_heldout(rows, method):
             found.heldout.to_json()
 
 
+@given(st.data(), st.sampled_from(["rigid", "ridge"]))
+def test_learning_curve(data, method):
+    X, Y = (data.draw(arrays(48, data.draw(st.integers(1, 6)))) for _ in range(2))
+    check = unchanged(X, Y)
+    more = ("at least 40 different pairs", "several numbers of anchors")
+    found = answers(lambda: latalign.learning_curve(X, Y, method, n_repeats=2), *more)
+    check()
+    if found is not None:
+        assert np.isfinite([(p.error, p.low, p.high) for p in found.points]).all()
+        assert all(p.low <= p.error <= p.high for p in found.points)
+        assert found.check.passed == (found.twice is not None)
+        found.to_json()
+
+
 @given(st.data(), paired(), st.sampled_from(["double", "fast"]))
 def test_moments_of_batches(data, rows, precision):
     X, Y = rows

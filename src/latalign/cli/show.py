@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from latalign.comparison import Comparison
+from latalign.curve_results import CurvePoint, Forecast, LearningCurve
 from latalign.evaluation import Evaluation
 from latalign.evidence import Evidence
 from latalign.io.mapfile import MapHeader
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from latalign.model_change import Verdict
 
 _BAR_AFTER_SECONDS = 1.0
+_NAMED_METHODS = 2  # of those that a curve saw chosen
 # The figures of an evaluation, and which way is better.
 _FIGURES = {
     "mse": "mean squared error ↓",
@@ -157,6 +159,20 @@ def comparison_tables(found: Comparison) -> Iterator[Table | Text]:
     yield table
 
 
+def curve_table(found: LearningCurve) -> Table:
+    """Return the errors against the number of anchors, the check of the law, and what it extrapolates to."""
+    table = _titled("held-out error against the number of anchors, with 90 % interval")
+    table.caption = "\n".join(_said_of_curve(found))
+    for name in ("anchors", "error ↓", "from", "to", "R² ↑", "method"):
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+    for point in found.points:
+        table.add_row(*_curve_figures(point, found.variance), _chosen(point.chosen))
+    for forecast, what in ((found.all_anchors, "all, extrapolated"), (found.twice, "twice, extrapolated")):
+        if forecast is not None:
+            table.add_row(*_curve_figures(forecast, found.variance), what)
+    return table
+
+
 def header_table(header: MapHeader) -> Table:
     """Return what a map file says of its map, but for the evidence."""
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -275,6 +291,36 @@ def _candidates(evidence: Evidence, method: str) -> Table:
         mark = "← chosen" if row.method == method else ""
         table.add_row(row.method, *figures, _with(row.alpha, row.target_rank), mark)
     return table
+
+
+def _curve_figures(point: CurvePoint | Forecast, variance: float) -> tuple[str, ...]:
+    figures = (point.error, point.low, point.high, 1 - point.error / variance)
+    return f"{point.anchors:,}", *map(number, figures)
+
+
+def _chosen(chosen: Mapping[str, int]) -> str:
+    order = sorted(chosen, key=lambda name: -chosen[name])
+    if len(order) == 1:
+        return order[0]
+    named = [f"{name} {chosen[name]}" for name in order[:_NAMED_METHODS]]
+    return ", ".join([*named, "…"] if len(order) > _NAMED_METHODS else named)
+
+
+def _said_of_curve(found: LearningCurve) -> tuple[str, ...]:
+    law, check, saving = found.law, found.check, found.saving
+    off = 100 * (check.predicted / check.measured - 1)
+    checked = (
+        f"check: fitted to {check.fitted_to:,} anchors and fewer, the law gives {number(check.predicted)} "
+        f"with {check.anchors:,}; measured {number(check.measured)} ({off:+.1f} %)"
+    )
+    if saving is None:
+        return checked, "It does not hold, so nothing is extrapolated."
+    return (
+        f"law: {law.floor:.4g} + {law.scale:.4g} · anchors^−{law.exponent:.3g}",
+        checked,
+        f"Twice the anchors would take {100 * saving.share:.1f} % of the error away "
+        f"({100 * saving.low:.1f} to {100 * saving.high:.1f} %).",
+    )
 
 
 def _with(alpha: float | None, rank: int | None) -> str:
