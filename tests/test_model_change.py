@@ -81,7 +81,7 @@ def test_documents_are_mapped_where_a_map_of_queries_loses_more(seed):
     found = latalign.verdict(**case)
     assert found.choice == "documents"
     assert found.a_map_beats_keeping
-    assert not found.option("bridge").beats_keeping
+    assert found.option("bridge").recall_at_10 < found.option("documents").recall_at_10
 
 
 def test_figures_are_those_of_the_queries(rng):
