@@ -40,6 +40,7 @@ ROOMS = [
         "closest_points",
         "curve_results",
         "curves",
+        "bridging",
         "model_change",
         "relevance",
         "agreement",

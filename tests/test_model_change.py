@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import latalign
-from latalign.model_change import _mean
+from latalign.model_change import _Resampling
 from latalign.searching import Index, nearest, relevant_ranks
 from problems import model_change
 
@@ -119,7 +119,7 @@ def test_without_relevant_rows_the_new_neighbors_are_the_truth(rng):
     anew = found.option("re-embed")
     assert (anew.recall_at_1, anew.recall_at_10, anew.mrr) == (1, 1, 1)
     assert found.truth == "neighbors in the new index"
-    assert found.choice == "re-embed"
+    assert found.choice != "re-embed"  # it is right by definition
     x, y = (
         rows / np.linalg.norm(rows, axis=1, keepdims=True)
         for rows in (case["new_queries"], case["new_index"])
@@ -140,6 +140,13 @@ def test_what_is_tested_is_not_fitted(rng):
     found = latalign.verdict(**{**case, **tested})
     assert (found.anchors, found.anchors_left_out) == (ANCHORS, 45)
     assert found.options == plain.options
+    # An index may keep rows of length one, in few digits.
+    unit = case["old_index"][:40] / np.linalg.norm(case["old_index"][:40], axis=1, keepdims=True)
+    copies = {
+        "old_anchors": np.concatenate([case["old_anchors"], unit.astype(np.float16)]),
+        "new_anchors": np.concatenate([case["new_anchors"], rng.normal(size=(40, DIM))]),
+    }
+    assert latalign.verdict(**{**case, **copies}).anchors_left_out == 40
     # Rows of the index that nobody asks for may be anchors.
     beside = {
         "old_anchors": np.concatenate([case["old_anchors"], case["old_index"][QUERIES:]]),
@@ -161,15 +168,74 @@ def test_an_interval_that_contains_zero_says_how_many_queries_are_needed(rng):
         assert bridge.queries_needed is None
 
 
-def test_intervals_cover_the_mean(rng):
+@pytest.mark.parametrize(
+    ("size", "p"), [(300, [0.1, 0.6, 0.3]), (25, [0.1, 0.6, 0.3]), (25, [0.0, 0.9, 0.1])]
+)
+def test_intervals_cover_the_mean(rng, size, p):
     covered = 0
-    for _ in range(200):
-        values = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.6, 0.3], size=300)
-        found = _mean(values, 300, rng)
-        covered += found.low <= 0.2 <= found.high
-    assert 180 <= covered <= 199  # 190 expected; four standard deviations each way, 12 below
-    constant = _mean(np.zeros(5), 300, rng)
-    assert (constant.low, constant.value, constant.high) == (0, 0, 0)
+    for seed in range(200):
+        found = _Resampling(300, seed).mean(rng.choice([-1.0, 0.0, 1.0], p=p, size=size))
+        covered += found.low <= p[2] - p[0] <= found.high
+    assert covered >= 178  # 190 expected; four standard deviations below
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+def test_a_few_queries_that_agree_are_no_certainty(value):
+    one, few, many = (_Resampling(2000, 0).mean(np.full(count, value)) for count in (1, 3, 1000))
+    for found in (one, few):
+        assert found.low < 0 < found.high
+        assert found.value == value
+    assert many.high - many.low < 0.01
+    assert (many.low > 0 or many.high < 0) == bool(value)
+
+
+def test_too_few_queries_cannot_tell(rng):
+    case = model_change(rng, old_noise=0.3, new_noise=0.3)
+    few = {name: rows[:3] if len(rows) == QUERIES else rows for name, rows in case.items()}
+    found = latalign.verdict(**few)
+    assert found.choice == "cannot tell"
+    assert not found.a_map_beats_keeping
+    # With all of them, the old model and a map to it are told apart or not; a map never wins by chance alone.
+    same = {**case, "new_queries": case["old_queries"], "new_anchors": case["old_anchors"]}
+    del same["new_index"]
+    found = latalign.verdict(**same)
+    assert (found.choice, found.option("bridge").gain.value) == ("cannot tell", 0)
+    assert found.option("bridge").method == "none"
+
+
+def test_maps_are_chosen_by_what_held_out_anchors_find(rng):
+    case = model_change(rng, asking_noise=0.8)
+    # All rows of the old model point one way, and the queries of it lie elsewhere.
+    for name in ("old_anchors", "old_index", "old_queries"):
+        case[name] = case[name] + 5.0
+    found = latalign.verdict(**case)
+    for name in ("bridge", "documents"):
+        option = found.option(name)
+        scores = [one.mrr for one in option.tried]
+        assert scores == sorted(scores, reverse=True)
+        assert {(one.method, one.way) for one in option.tried} == {
+            (method, way) for method in ("none", *latalign.METHODS) for way in ("as it is", "less the mean")
+        }
+        assert option.method == option.tried[0].method
+    # What is given is what was measured.
+    bridge, documents = found.option("bridge"), found.option("documents")
+    wanted = case["relevant"][:, None]
+    assert bridge.index_map is None
+    ranks = brute_force_ranks(bridge.query_map(case["new_queries"]), case["old_index"], wanted)
+    assert bridge.mrr == pytest.approx((1 / ranks).mean())
+    queries = case["new_queries"] if documents.query_map is None else documents.query_map(case["new_queries"])
+    ranks = brute_force_ranks(queries, documents.index_map(case["old_index"]), wanted)
+    assert documents.mrr == pytest.approx((1 / ranks).mean())
+
+
+def test_the_test_queries_choose_no_map(rng):
+    case = model_change(rng)
+    one = latalign.verdict(**case)
+    shuffled = {**case, "relevant": rng.permutation(case["relevant"])}
+    other = latalign.verdict(**shuffled)
+    for name in ("bridge", "documents"):
+        assert one.option(name).tried == other.option(name).tried
+    assert other.option("bridge").mrr < one.option("bridge").mrr
 
 
 def test_the_record_is_plain_json_and_the_call_repeats(rng):

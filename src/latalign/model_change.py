@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, cast, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap, norm
 
-from latalign._validation import Pairs, Rows, as_generator
-from latalign.evidence import IllConditionedWarning, plain
-from latalign.fitting import fit
+from latalign._validation import as_generator
+from latalign.bridging import BRIDGE, DOCUMENTS, Crossing, Tried, chosen
+from latalign.evidence import plain
 from latalign.maps import AffineMap
 from latalign.relevance import Case, Truth, checked, truth_of, without_tested
-from latalign.searching import Index, relevant_ranks
+from latalign.searching import relevant_ranks
 
 OptionName = Literal["keep", "bridge", "documents", "re-embed"]
 """From the one that costs least to the one that costs most."""
+Choice = Literal[OptionName, "cannot tell"]
 
+_MAPS: tuple[OptionName, ...] = ("bridge", "documents")
 _CONFIDENCE = 0.95
-_SCORING = "recall@1"
+_POWER = 0.8
+
+Found = Mapping[OptionName, Mapping[str, NDArray[np.float64]]]
 
 
 @final
@@ -34,7 +37,9 @@ class Interval:
     Attributes
     ----------
     value, low, high : float
-        The interval covers 95 %: percentiles of means over queries drawn with replacement.
+        The interval covers 95 %: percentiles of means over queries drawn with replacement, among them two
+        made-up ones, which each side wins outright. So a few queries that all agree do not make an
+        interval without width.
     """
 
     value: float
@@ -53,14 +58,21 @@ class Option:
         Old queries in the old index; new queries mapped into the untouched old index; new queries in
         the old index mapped to the new space; new queries in the new index.
     method : str or None
-        The method of its map, chosen by retrieval among held-out anchors.
+        The method of its map, chosen by retrieval among held-out anchors; "none" is no map between spaces
+        of one width: queries by the new model as they are.
     recall_at_1, recall_at_10, mrr : float
         The share of the relevant rows among the nearest and the ten nearest of a query, and the mean of
         one over the rank of the first of them. From 0 to 1, higher is better.
     gain : Interval or None
         The recall@10 less that of keeping the old model, query by query; None of "keep" itself.
     queries_needed : int or None
-        About how many queries would tell that gain from none, where the interval contains zero.
+        About how many queries would tell that gain from none four times in five, if it is what it seems;
+        where the interval contains zero.
+    tried : tuple of Tried
+        How held-out anchors found themselves by every map, the chosen one first.
+    query_map, index_map : AffineMap or None
+        That one, fitted on all anchors: what the queries and the stored rows go through before they are
+        compared, where they do. A file of one is made by its `save`.
     """
 
     name: OptionName
@@ -70,11 +82,29 @@ class Option:
     mrr: float
     gain: Interval | None = None
     queries_needed: int | None = None
+    tried: tuple[Tried, ...] = ()
+    query_map: AffineMap | None = field(default=None, compare=False, repr=False)
+    index_map: AffineMap | None = field(default=None, compare=False, repr=False)
 
     @property
     def beats_keeping(self) -> bool:
         """Whether the whole interval of the gain lies above zero."""
         return self.gain is not None and self.gain.low > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values, without the maps."""
+        return plain(
+            {
+                "name": self.name,
+                "method": self.method,
+                "recall_at_1": self.recall_at_1,
+                "recall_at_10": self.recall_at_10,
+                "mrr": self.mrr,
+                "gain": None if self.gain is None else asdict(self.gain),
+                "queries_needed": self.queries_needed,
+                "tried": [asdict(one) for one in self.tried],
+            }
+        )
 
 
 @final
@@ -84,9 +114,10 @@ class Verdict:
 
     Attributes
     ----------
-    choice : {"keep", "bridge", "documents", "re-embed"}
-        The cheapest option that no dearer one beats: starting from keeping the old model, an option is
-        taken where the whole interval of its recall@10 less that of the one before lies above zero.
+    choice : {"keep", "bridge", "documents", "re-embed", "cannot tell"}
+        The cheapest option that no other beats: one beats another where the whole interval of its
+        recall@10 less that of the other lies above zero. "cannot tell" where none beats keeping the old
+        model, but there is a map that does not lose to it for certain either.
     options : tuple of Option
         In the order of their cost. "re-embed" is there only if a new index was given.
     queries, index_rows : int
@@ -96,9 +127,10 @@ class Verdict:
         Those that are a test query or a relevant row themselves: on what a map was fitted to, it does
         better than it will.
     truth : {"relevant rows", "neighbors in the new index"}
+        By the latter "re-embed" is 1 by definition and cannot be chosen.
     """
 
-    choice: OptionName
+    choice: Choice
     options: tuple[Option, ...]
     queries: int
     index_rows: int
@@ -109,7 +141,7 @@ class Verdict:
     @property
     def a_map_beats_keeping(self) -> bool:
         """Whether either map is better than the old model, beyond chance."""
-        return any(one.beats_keeping for one in self.options if one.name in ("bridge", "documents"))
+        return any(one.beats_keeping for one in self.options if one.name in _MAPS)
 
     def option(self, name: OptionName) -> Option:
         """Return the option of that name.
@@ -125,8 +157,17 @@ class Verdict:
         raise KeyError(f"{name!r} was not measured: it needs a new index")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values; NaN becomes null."""
-        return plain({**asdict(self), "a_map_beats_keeping": self.a_map_beats_keeping})
+        """Return the record as plain JSON values, without the maps."""
+        return {
+            "choice": self.choice,
+            "a_map_beats_keeping": self.a_map_beats_keeping,
+            "options": [one.to_json() for one in self.options],
+            "queries": self.queries,
+            "index_rows": self.index_rows,
+            "anchors": self.anchors,
+            "anchors_left_out": self.anchors_left_out,
+            "truth": self.truth,
+        }
 
 
 def verdict(
@@ -145,15 +186,18 @@ def verdict(
 
     Four things can be done: keep embedding queries by the old model; embed them by the new one and map
     them into the stored index (a bridge); map the stored index to the new space; embed every document
-    anew. Each is measured by what the test queries find, by exact search and cosine. The methods of the
-    two maps are chosen by retrieval among held-out anchors; the test queries choose nothing.
+    anew. Each is measured by what the test queries find, by exact search and cosine.
+
+    The two maps are chosen by held-out anchors alone: each looks for itself among all anchors and up to
+    20,000 rows of the index, by every row of `latalign.METHODS`, as it is and less the mean of the anchors.
+    The test queries choose nothing.
 
     Parameters
     ----------
     old_anchors : array-like of shape (a, dim_old)
     new_anchors : array-like of shape (a, dim_new)
         Row i of both is the same thing, embedded by either model. Anchors that are a test query or a
-        relevant row as well (the same values, in float32) are left out of the fit.
+        relevant row as well (the same values, but for a factor) are left out of the fit.
     old_index : array-like of shape (n, dim_old)
         The stored vectors. It may be mapped from a file: it is read block by block.
     old_queries : array-like of shape (q, dim_old)
@@ -191,6 +235,8 @@ def verdict(
     References
     ----------
     B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap, 1993 (chapter 13: percentile intervals).
+    A. Agresti, Y. Min, Simple improved confidence intervals for comparing matched proportions, Statistics in
+    Medicine 24 (2005) 729-740 (the made-up queries).
 
     Examples
     --------
@@ -214,10 +260,18 @@ def verdict(
     case = checked(old_anchors, new_anchors, old_index, old_queries, new_queries, new_index)
     truth = truth_of(case, relevant)
     anchors = without_tested(case, truth)
-    found, methods = _measured(case, anchors, truth, rng)
+    maps: dict[OptionName, tuple[Crossing, tuple[Tried, ...]]] = {
+        "bridge": chosen(BRIDGE, anchors, case.old_index, rng),
+        "documents": chosen(DOCUMENTS, anchors, case.old_index, rng),
+    }
+    found = _measured(case, truth, {name: crossing for name, (crossing, _) in maps.items()})
+    resampling = _Resampling(n_resamples, int(rng.integers(2**32)))
+    candidates = dict(found)
+    if truth.ordered:
+        del candidates["re-embed"]  # right by definition
     return Verdict(
-        choice=_choice(found, n_resamples, rng),
-        options=tuple(_option(name, found, methods.get(name), n_resamples, rng) for name in found),
+        choice=_choice(candidates, resampling),
+        options=tuple(_option(name, found, maps.get(name), resampling) for name in found),
         queries=len(case.new_queries),
         index_rows=len(case.old_index),
         anchors=len(anchors),
@@ -226,84 +280,85 @@ def verdict(
     )
 
 
-def _measured(
-    case: Case, anchors: Pairs, truth: Truth, rng: np.random.Generator
-) -> tuple[dict[OptionName, dict[str, NDArray[np.float64]]], dict[OptionName, str]]:
-    """Return every query's figures by option, and the methods of the two maps."""
-    bridge = _map(anchors.source, anchors.target, rng)
-    onward = _map(anchors.target, anchors.source, rng)
-    searches: dict[OptionName, tuple[Rows, Index]] = {
-        "keep": (case.old_queries, Index(case.old_index)),
-        "bridge": (bridge(case.new_queries), Index(case.old_index)),
-        "documents": (case.new_queries, Index(case.old_index, onward)),
-    }
+@final
+@dataclass(frozen=True, slots=True)
+class _Resampling:
+    """How intervals are drawn: the same draws for the same values, so that no two statements differ."""
+
+    count: int
+    seed: int
+
+    def mean(self, values: NDArray[np.float64]) -> Interval:
+        """Return the mean of differences between −1 and 1, with its interval."""
+        interval = bootstrap(
+            (np.concatenate([values, [-1.0, 1.0]]),),
+            np.mean,
+            n_resamples=self.count,
+            batch=max(1, (1 << 22) // len(values)),
+            confidence_level=_CONFIDENCE,
+            method="percentile",
+            rng=np.random.default_rng(self.seed),
+        ).confidence_interval
+        return Interval(float(values.mean()), float(interval.low), float(interval.high))
+
+
+def _measured(case: Case, truth: Truth, maps: Mapping[OptionName, Crossing]) -> Found:
+    """Return every query's figures by option."""
+    as_it_is = Crossing(None, None)
+    searches = {"keep": as_it_is.search(case.old_queries, case.old_index)}
+    for name, crossing in maps.items():
+        searches[name] = crossing.search(case.new_queries, case.old_index)
     if case.new_index is not None:
-        searches["re-embed"] = (case.new_queries, Index(case.new_index))
-    found: dict[OptionName, dict[str, NDArray[np.float64]]] = {
-        name: truth.found(relevant_ranks(queries, index, truth.rows))
+        searches["re-embed"] = as_it_is.search(case.new_queries, case.new_index)
+    return {
+        cast("OptionName", name): truth.found(relevant_ranks(queries, index, truth.rows))
         for name, (queries, index) in searches.items()
     }
-    return found, {"bridge": bridge.method, "documents": onward.method}
 
 
-def _map(source: Rows, target: Rows, rng: np.random.Generator) -> AffineMap:
-    with warnings.catch_warnings():
-        # What a map does to directions that the anchors do not show was judged on held-out anchors.
-        warnings.simplefilter("ignore", IllConditionedWarning)
-        return fit(source, target, scoring=_SCORING, random_state=rng)
-
-
-def _choice(
-    found: Mapping[OptionName, Mapping[str, NDArray[np.float64]]], n_resamples: int, rng: np.random.Generator
-) -> OptionName:
-    """Return the cheapest option that no dearer one beats."""
-    chosen: OptionName = "keep"
+def _choice(found: Found, resampling: _Resampling) -> Choice:
+    """Return the cheapest option that no other beats."""
     for name, figures in found.items():
-        if _mean(figures["recall@10"] - found[chosen]["recall@10"], n_resamples, rng).low > 0:
-            chosen = name
-    return chosen
+        more = {
+            other: resampling.mean(its["recall@10"] - figures["recall@10"])
+            for other, its in found.items()
+            if other != name
+        }
+        if any(gain.low > 0 for gain in more.values()):
+            continue
+        if name == "keep" and any(more[map_].high >= 0 for map_ in _MAPS):
+            return "cannot tell"
+        return name
+    raise AssertionError("what finds most is beaten by none")
 
 
 def _option(
     name: OptionName,
-    found: Mapping[OptionName, Mapping[str, NDArray[np.float64]]],
-    method: str | None,
-    n_resamples: int,
-    rng: np.random.Generator,
+    found: Found,
+    chosen: tuple[Crossing, tuple[Tried, ...]] | None,
+    resampling: _Resampling,
 ) -> Option:
     figures = found[name]
     more = figures["recall@10"] - found["keep"]["recall@10"]
-    gain = None if name == "keep" else _mean(more, n_resamples, rng)
+    gain = None if name == "keep" else resampling.mean(more)
+    crossing, tried = chosen or (Crossing(None, None), ())
     return Option(
         name=name,
-        method=method,
+        method=tried[0].method if tried else None,
         recall_at_1=float(figures["recall@1"].mean()),
         recall_at_10=float(figures["recall@10"].mean()),
         mrr=float(figures["mrr"].mean()),
         gain=gain,
         queries_needed=None if gain is None else _needed(more, gain),
+        tried=tried,
+        query_map=crossing.query_map,
+        index_map=crossing.index_map,
     )
-
-
-def _mean(values: NDArray[np.float64], n_resamples: int, rng: np.random.Generator) -> Interval:
-    value = float(values.mean())
-    if not np.ptp(values):
-        return Interval(value, value, value)
-    interval = bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=n_resamples,
-        batch=max(1, (1 << 22) // len(values)),
-        confidence_level=_CONFIDENCE,
-        method="percentile",
-        rng=rng,
-    ).confidence_interval
-    return Interval(value, float(interval.low), float(interval.high))
 
 
 def _needed(more: NDArray[np.float64], gain: Interval) -> int | None:
     """Return how many queries would bring the interval off zero if the gain is what it seems."""
     if not gain.low <= 0 <= gain.high or gain.value == 0:
         return None
-    z = norm.ppf((1 + _CONFIDENCE) / 2)
+    z = norm.ppf((1 + _CONFIDENCE) / 2) + norm.ppf(_POWER)
     return math.ceil(float((z * more.std(ddof=1) / gain.value) ** 2))

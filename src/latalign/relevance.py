@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from latalign._validation import Pairs, Rows, as_rows, require_finite
-from latalign.searching import Index, Ranks, nearest
+from latalign.searching import Index, Ranks, among, nearest
 
 NEIGHBORS = 10  # of a query in the new index, which are the truth where no relevant rows are given
 
@@ -54,26 +54,17 @@ class Case:
 def without_tested(case: Case, truth: Truth) -> Pairs:
     """Return the anchors that are neither a test query nor a relevant row."""
     rows = np.unique(truth.rows[truth.rows >= 0])
-    old = set(_contents(case.old_queries)) | set(_contents(case.old_index[rows]))
-    new = set(_contents(case.new_queries))
+    tested = among(case.anchors.target, np.vstack([case.old_queries, case.old_index[rows]]))
+    tested |= among(case.anchors.source, case.new_queries)
     if case.new_index is not None:
-        new |= set(_contents(case.new_index[rows]))
-    tested = [
-        mine in new or its in old
-        for mine, its in zip(_contents(case.anchors.source), _contents(case.anchors.target), strict=True)
-    ]
-    left = case.anchors.take(np.flatnonzero(~np.array(tested)))
+        tested |= among(case.anchors.source, case.new_index[rows])
+    left = case.anchors.take(np.flatnonzero(~tested))
     if len(left) < NEIGHBORS:
         raise ValueError(
             f"verdict needs at least {NEIGHBORS} anchors that are neither a test query nor a relevant row; "
             f"of {len(case.anchors)} anchors {len(left)} are left. Embed others by both models."
         )
     return left
-
-
-def _contents(rows: Rows) -> Iterator[bytes]:
-    # Added to zero: −0 is 0.
-    return (row.tobytes() for row in np.asarray(rows, np.float32) + np.float32(0))
 
 
 def truth_of(case: Case, relevant: ArrayLike | None) -> Truth:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from latalign._validation import Rows
 from latalign.maps import Map, Normalize
 
-_BLOCK_VALUES = 1 << 24  # similarities at a time
+_BLOCK_VALUES = 1 << 23  # similarities at a time
+_SAME = 1e-7  # one less the cosine of a row and its copy in float16
 
 Ranks = NDArray[np.int64]
 
@@ -42,13 +43,17 @@ class Index:
 
     def take(self, numbers: NDArray[np.int64], dtype: np.dtype[Any]) -> Rows:
         """Return some rows, mapped, of length one. A zero row stays zero: its cosine with any is 0."""
-        rows = self.rows[numbers]
-        return Normalize()(rows if self.map is None else self.map(rows)).astype(dtype, copy=False)
+        return self._compared(self.rows[numbers], dtype)
 
     def blocks(self, rows: int, dtype: np.dtype[Any]) -> Iterator[tuple[int, Rows]]:
-        """Yield what `take` returns of consecutive rows, and the number of the first."""
+        """Yield what `take` returns of consecutive rows, at most `rows`, and the number of the first."""
+        rows = max(1, min(rows, _BLOCK_VALUES // self.rows.shape[1]))
         for start in range(0, len(self), rows):
-            yield start, self.take(np.arange(start, min(start + rows, len(self))), dtype)
+            yield start, self._compared(self.rows[start : start + rows], dtype)
+
+    def _compared(self, rows: Rows, dtype: np.dtype[Any]) -> Rows:
+        rows = rows.astype(dtype, copy=False)
+        return _unit(rows if self.map is None else self.map(rows))
 
 
 def relevant_ranks(queries: Rows, index: Index, relevant: NDArray[np.int64]) -> Ranks:
@@ -68,9 +73,8 @@ def relevant_ranks(queries: Rows, index: Index, relevant: NDArray[np.int64]) -> 
     int64 array of shape (q, r)
         0 where `relevant` is −1.
     """
-    units = Normalize()(queries)
-    dtype = _work_dtype(units, index)
-    units = units.astype(dtype, copy=False)
+    dtype = _work_dtype(queries, index)
+    units = _unit(queries.astype(dtype, copy=False))
     # The same product in another order differs in its last bits.
     tie = 64 * np.finfo(dtype).eps
     own = np.full(relevant.shape, np.inf, dtype)
@@ -80,7 +84,7 @@ def relevant_ranks(queries: Rows, index: Index, relevant: NDArray[np.int64]) -> 
             continue
         own[there, column] = np.einsum("ij,ij->i", units[there], index.take(numbers[there], dtype))
     found = np.zeros(relevant.shape, np.int64)
-    for _, block in index.blocks(max(1, _BLOCK_VALUES // len(units)), dtype):
+    for _, block in index.blocks(_BLOCK_VALUES // len(units), dtype):
         cosines = units @ block.T
         for column, least in enumerate(own.T):
             found[:, column] += np.count_nonzero(cosines >= least[:, None] - tie, axis=1)
@@ -101,20 +105,45 @@ def nearest(queries: Rows, index: Index, k: int) -> NDArray[np.int64]:
     -------
     int64 array of shape (q, k)
     """
-    units = Normalize()(queries)
-    dtype = _work_dtype(units, index)
-    units = units.astype(dtype, copy=False)
-    best = np.empty((len(units), 0), dtype)
-    numbers = np.empty((len(units), 0), np.int64)
-    for start, block in index.blocks(max(k, _BLOCK_VALUES // len(units)), dtype):
-        cosines = np.hstack([best, units @ block.T])
-        here = np.hstack(
-            [numbers, np.broadcast_to(np.arange(start, start + len(block)), (len(units), len(block)))]
-        )
-        keep = np.argpartition(-cosines, min(k, cosines.shape[1]) - 1, axis=1)[:, :k]
-        best, numbers = (np.take_along_axis(values, keep, axis=1) for values in (cosines, here))
+    dtype = _work_dtype(queries, index)
+    units = _unit(queries.astype(dtype, copy=False))
+    best = np.full((len(units), k), -np.inf, dtype)
+    numbers = np.full((len(units), k), -1, np.int64)
+    for start, block in index.blocks(_BLOCK_VALUES // len(units), dtype):
+        cosines = units @ block.T
+        # After the first blocks few queries find anything nearer.
+        some = np.flatnonzero(cosines.max(axis=1) > best.min(axis=1))
+        here = np.broadcast_to(np.arange(start, start + len(block)), (len(some), len(block)))
+        both = np.hstack([best[some], cosines[some]])
+        keep = np.argpartition(-both, k - 1, axis=1)[:, :k]
+        best[some] = np.take_along_axis(both, keep, axis=1)
+        numbers[some] = np.take_along_axis(np.hstack([numbers[some], here]), keep, axis=1)
     order = np.argsort(-best, axis=1, kind="stable")
     return np.take_along_axis(numbers, order, axis=1)
+
+
+def among(rows: Rows, others: Rows) -> NDArray[np.bool_]:
+    """Tell of every row whether it is one of the others, but for a factor and the rounding of float16.
+
+    By content, because an index often keeps rows of length one, and in few digits. By cosine such rows are
+    the same. A row of zeros is none of the others.
+    """
+    dtype = np.dtype(np.float64)
+    found = np.zeros(len(rows), bool)
+    units = _unit(rows.astype(dtype, copy=False))
+    for _, block in Index(others).blocks(_BLOCK_VALUES // len(rows), dtype):
+        found |= (units @ block.T).max(axis=1) > 1 - _SAME
+    return found
+
+
+def _unit(rows: Rows) -> Rows:
+    """Return floats divided by their length, what `Normalize` does; faster where no square overflows."""
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.einsum("ij,ij->i", rows, rows)
+    room = np.finfo(rows.dtype)
+    if room.tiny / room.eps < squares.min() and squares.max() < room.max:
+        return rows / np.sqrt(squares)[:, None]
+    return Normalize()(rows)
 
 
 def _work_dtype(queries: Rows, index: Index) -> np.dtype[Any]:

@@ -58,13 +58,28 @@ def test_no_map_is_better(case):
     assert "Error" not in result.stderr
 
 
+def test_few_queries_cannot_tell(case):
+    for name in ("old_queries", "new_queries"):
+        written(f"{name}.npy", case[name][:3])
+    np.save("relevant.npy", case["relevant"][:3])
+    result = run(*call())
+    assert result.exit_code == 1
+    assert "Cannot tell: keep the old model until more queries do." in result.stdout
+
+
 def test_wrong_calls_and_unsound_files(case, tmp_path):
     refused(run(*call(relevant=None, new_index=None)), 2, "give --relevant, or --new-index")
     refused(run(*call(relevant="none.npy")), 2, "does not exist")
     refused(run(*call(old_index="none.npy")), 2, "there is no file none.npy")
+    np.savetxt("relevant.txt", case["relevant"], fmt="%d")
     np.save("relevant.npy", np.full(len(case["relevant"]), 5000))
-    refused(run(*call()), 1, "relevant rows that are in the index")
+    refused(run(*call()), 2, "relevant rows that are in the index")
     (tmp_path / "words.txt").write_text("first\nsecond\n")
-    refused(run(*call(relevant="words.txt")), 1, "words.txt is no list of relevant rows")
-    refused(run(*call(old_queries="new_anchors.npy")), 1, "as many rows")
+    refused(run(*call(relevant="words.txt")), 2, "words.txt is no list of relevant rows")
+    refused(run(*call(old_queries="new_anchors.npy")), 2, "as many rows")
+    written("nan.npy", np.full(case["old_queries"].shape, np.nan))
+    refused(run(*call(relevant="relevant.txt", old_queries="nan.npy")), 2, "finite values; 150 of 150 rows")
+    written("few.npy", case["old_anchors"][:5])
+    np.save("relevant.npy", case["relevant"])
+    refused(run(*call(old_anchors="few.npy", new_anchors="few.npy")), 2, "at least 10 anchors")
     assert run("verdict").exit_code == 2

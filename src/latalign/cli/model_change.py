@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from latalign.cli import commands
 from latalign.cli.parameters import RowsFile
-from latalign.cli.program import debug_option
+from latalign.cli.program import Settings, debug_option
 from latalign.io.arrays import open_rows
 from latalign.io.protocol import Location
 
@@ -19,11 +19,11 @@ _VERDICT_STATUSES = """
 \b
 Exit status:
     0  a map (a bridge, or mapped documents) beats keeping the old model
-    1  no map does; or the work failed, and the error says why
-    2  the call was wrong: an unknown option, a file that does not exist,
-       a suffix that is not read
+    1  no map does, or these queries do not tell
+    2  the call was wrong or the work failed, and the error says why
   130  interrupted
 """
+_FAILED = 2  # 1 is an answer here
 
 
 def _rows(name: str, what: str, *, required: bool = True) -> Any:
@@ -75,11 +75,12 @@ def verdict(
 
     Each is measured by what the test queries find (exact search, cosine), next to keeping the old model,
     with a 95 % bootstrap interval of the difference, query by query. The maps are fitted and chosen on the
-    anchors alone; anchors that are a test query or a relevant row are left out.
+    anchors alone, by what held-out ones find; anchors that are a test query or a relevant row are left out.
     """  # noqa: D301 - click reads \b
     from latalign.cli import show
     from latalign.model_change import verdict as judged
 
+    click.get_current_context().ensure_object(Settings).failed = _FAILED
     if relevant is None and new_index is None:
         raise click.UsageError("give --relevant, or --new-index, whose nearest rows are the truth then")
     given = old_anchors, new_anchors, old_index, old_queries, new_queries

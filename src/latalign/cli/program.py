@@ -36,6 +36,7 @@ class Settings:
     """What was asked of the program as a whole."""
 
     debug: bool = False
+    failed: int = _FAILED  # the status of failed work; a command that means something else by 1 has its own
 
 
 class _ReaderGone(Exception):
@@ -87,7 +88,7 @@ class Program(click.Group):
             if settings.debug:
                 raise
             click.echo(f"Error: {said(error)}", err=True)
-            return _FAILED
+            return settings.failed
         return status if isinstance(status, int) else 0
 
 

@@ -24,7 +24,7 @@ from latalign.on_disk import AnyMap
 from latalign.stitching import StitchingMap
 
 if TYPE_CHECKING:
-    from latalign.model_change import Verdict
+    from latalign.model_change import Option, Verdict
 
 _BAR_AFTER_SECONDS = 1.0
 _NAMED_METHODS = 2  # of those that a curve saw chosen
@@ -203,7 +203,9 @@ def verdict_table(found: Verdict) -> Table:
         )
         figures = (f"{value:.3f}" for value in (one.recall_at_1, one.recall_at_10, one.mrr))
         mark = "→" if one.name == found.choice else " "
-        table.add_row(f"{mark} {one.name}", one.method or "–", *figures, gain)
+        table.add_row(f"{mark} {one.name}", _map_words(one), *figures, gain)
+    if any(one.tried and one.tried[0].way != "as it is" for one in found.options):
+        table.caption = "* less the mean of the anchors"
     return table
 
 
@@ -212,14 +214,25 @@ _VERDICTS = {
     "bridge": "Bridge: embed queries by the new model and map them; the index stays as it is.",
     "documents": "Map the stored documents to the new model's space.",
     "re-embed": "Embed the documents anew: that finds more than any map does, beyond chance.",
+    "cannot tell": "Cannot tell: keep the old model until more queries do.",
 }
+
+
+def _map_words(option: Option) -> str:
+    if not option.tried:
+        return "–"
+    best = option.tried[0]
+    return best.method if best.way == "as it is" else f"{best.method}*"
 
 
 def verdict_words(found: Verdict) -> str:
     """Return the verdict in a sentence or two."""
     words = [_VERDICTS[found.choice]]
-    if not found.a_map_beats_keeping:
+    if found.choice != "cannot tell" and not found.a_map_beats_keeping:
         words.append("No map beats keeping the old model.")
+    elif found.choice == "re-embed":
+        better = " and ".join(one.name for one in found.options if one.beats_keeping and one.tried)
+        words.append(f"Until then, there is a map that beats keeping the old model: {better}.")
     open_ = [(one.name, one.queries_needed) for one in found.options if one.queries_needed is not None]
     if open_:
         told = " and ".join(f"{name} (about {needed:,} queries would)" for name, needed in open_)
