@@ -44,6 +44,7 @@ ROOMS = [
         "relevance",
         "agreement",
         "streamed",
+        "unpaired",
     },
     {"torch", "experiments", "cli"},
 ]
