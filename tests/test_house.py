@@ -45,6 +45,7 @@ ROOMS = [
         "relevance",
         "agreement",
         "streamed",
+        "unpaired",
     },
     {"torch", "experiments", "cli"},
 ]

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from latalign.parts import apply_folder
     from latalign.power_law import PowerLaw
     from latalign.streamed import compare_files, evaluate_files, fit_files
+    from latalign.unpaired.labels import LabelsFit, fit_from_labels
 
 __all__ = [
     "METHODS",
@@ -79,6 +80,7 @@ __all__ = [
     "IcpFit",
     "IllConditionedWarning",
     "Interval",
+    "LabelsFit",
     "LearningCurve",
     "LinearAligner",
     "LowRankAligner",
@@ -112,6 +114,7 @@ __all__ = [
     "farthest_point_anchors",
     "fit",
     "fit_files",
+    "fit_from_labels",
     "fit_heldout",
     "fit_moments",
     "icp",
@@ -144,6 +147,7 @@ _LATER = {
     "on_disk": ("apply_file", "load_map", "read_pairs"),
     "parts": ("apply_folder",),
     "streamed": ("compare_files", "evaluate_files", "fit_files"),
+    "unpaired.labels": ("LabelsFit", "fit_from_labels"),
 }
 
 

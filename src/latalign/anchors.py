@@ -302,21 +302,30 @@ def rows_by_class(labels: ArrayLike, count: int, caller: str) -> tuple[Labels, l
 
 def require_same_classes(source: Labels, target: Labels, caller: str) -> None:
     """Raise a ValueError that names the classes which one side only has, if there are any."""
-    if (source.dtype.kind == "U") != (target.dtype.kind == "U"):
-        raise ValueError(
-            f"{caller} needs labels of one kind on both sides; got "
-            f"{source.dtype} in the source and {target.dtype} in the target"
-        )
+    require_one_kind(source, target, caller)
     for mine, its, name, other in (
         (source, target, "source", "target"),
         (target, source, "target", "source"),
     ):
         if len(alone := np.setdiff1d(mine, its)):
-            named = ", ".join(map(str, alone[:_NAMED])) + (", …" if len(alone) > _NAMED else "")
             raise ValueError(
                 f"{caller} needs the same classes on both sides; the {other} has no row of {len(alone)} of the "
-                f"{len(mine)} {name} classes: {named}. Leave their rows out."
+                f"{len(mine)} {name} classes: {listed(alone)}. Leave their rows out."
             )
+
+
+def require_one_kind(source: Labels, target: Labels, caller: str) -> None:
+    """Raise a ValueError where labels are numbers on one side and strings on the other."""
+    if (source.dtype.kind == "U") != (target.dtype.kind == "U"):
+        raise ValueError(
+            f"{caller} needs labels of one kind on both sides; got "
+            f"{source.dtype} in the source and {target.dtype} in the target"
+        )
+
+
+def listed(classes: Labels) -> str:
+    """Return the first few classes, for an error."""
+    return ", ".join(map(str, classes[:_NAMED])) + (", …" if len(classes) > _NAMED else "")
 
 
 def row_blocks(count: int) -> Iterator[slice]:

@@ -243,3 +243,20 @@ def test_layers(data):
             lambda side=side, width=width: fold_into(map_, torch.nn.Linear(*width, dtype=dtype), side=side)
         )
         assert folded is None or all(torch.isfinite(values).all() for values in folded.parameters())
+
+
+@given(st.data(), st.integers(1, 6))
+def test_fit_from_labels(data, classes):
+    rows = [data.draw(arrays(data.draw(st.integers(2, 30)), data.draw(st.integers(1, 5)))) for _ in range(2)]
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    labels = [np.random.default_rng(seed + side).integers(classes, size=len(rows[side])) for side in range(2)]
+    check = unchanged(*rows)
+    found = answers(
+        lambda: latalign.fit_from_labels(rows[0], labels[0], rows[1], labels[1]), "two classes or more"
+    )
+    check()
+    if found is not None:
+        finite(found.map)
+        found.to_json()
+        assert found.classes == len(np.intersect1d(*labels))
+        assert found.map.matrix.shape == (rows[0].shape[1], rows[1].shape[1])

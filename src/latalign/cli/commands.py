@@ -11,7 +11,15 @@ from typing import Any
 import click
 
 from latalign._version import __version__
-from latalign.cli.parameters import MapFile, MapOutput, OrAuto, RowsFile, RowsOutput, is_folder
+from latalign.cli.parameters import (
+    LabelsFile,
+    MapFile,
+    MapOutput,
+    OrAuto,
+    RowsFile,
+    RowsOutput,
+    is_folder,
+)
 from latalign.cli.program import EXIT_STATUSES, Program, debug_option
 from latalign.io.protocol import Location
 from latalign.maps import AffineMap
@@ -96,6 +104,14 @@ def main() -> None:
 @_pairing
 @click.option("-o", "--output", required=True, type=MapOutput(), help="The map file to write.")
 @click.option(
+    "--labels",
+    metavar="SOURCE_LABELS TARGET_LABELS",
+    nargs=2,
+    type=LabelsFile(),
+    help="Fit without pairs, by the class of every row: .npy, .txt (one a line) or file.parquet:COLUMN. Rows "
+    "need not correspond. How the map is found is then settled, and nothing is held out.",
+)
+@click.option(
     "--method",
     type=click.Choice(["auto", *METHODS]),
     default="auto",
@@ -151,12 +167,15 @@ def main() -> None:
 @_threads_option
 @_json_option
 @debug_option
+@click.pass_context
 def fit(
+    ctx: click.Context,
     source: Location,
     target: Location,
     id_column: str | None,
     unmatched: Any,
     output: Path,
+    labels: tuple[Location, Location] | None,
     method: str,
     alpha: Any,
     rank: Any,
@@ -173,7 +192,7 @@ def fit(
 ) -> None:
     """Find the map from SOURCE to TARGET.
 
-    Row i of both is the same thing, seen by two models.
+    Row i of both is the same thing, seen by two models, unless --labels are given.
     The map is fitted on all pairs; the held-out figures come from a second fit without some of them.
     More rows than 32 MiB are read once, block by block: any number of them needs the same memory.
     """
@@ -181,6 +200,10 @@ def fit(
     from latalign.curves import learning_curve
     from latalign.streamed import fit_files
 
+    if labels is not None:
+        names = {"source": source_name, "target": target_name, "dataset": dataset}
+        _fit_labelled(ctx, (source, target), labels, output, seed, names, as_json)
+        return
     given = {name: value for name, value in (("alpha", alpha), ("rank", rank)) if value is not None}
     _require_parameters(method, given)
     if curve and scoring != "mse":
@@ -282,6 +305,40 @@ def apply(
     files = "" if done.parts == 1 else f" in {done.parts:,} files"
     shape = f"{done.rows:,} rows{files}, {done.dim_source} → {done.dim_target} dimensions, {done.dtype}"
     _print([show.line(f"{done.output}: {shape}, in {seconds:.1f} s")])
+
+
+_OF_PAIRS = ["id_column", "unmatched", "method", "alpha", "rank", "scoring", "holdout", "curve", "precision", "threads"]
+
+
+def _fit_labelled(
+    ctx: click.Context,
+    rows: tuple[Location, Location],
+    labels: tuple[Location, Location],
+    output: Path,
+    seed: int,
+    names: Mapping[str, str | None],
+    as_json: bool,
+) -> None:
+    """Fit from labels: what `fit` does with --labels."""
+    from latalign.cli import show
+    from latalign.io.arrays import open_rows
+    from latalign.io.labels import read_labels
+    from latalign.unpaired.labels import fit_from_labels
+
+    for name in _OF_PAIRS:
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for pairs and does not go with --labels")
+    _call_is_right(refuse_same_file, output, [location.path for location in (*rows, *labels)])
+    with show.working("fitting"):
+        sides = [
+            (open_rows(place).load(), read_labels(said)) for place, said in zip(rows, labels, strict=True)
+        ]
+        found = fit_from_labels(*sides[0], *sides[1], random_state=seed)
+        found.map.save(output, **names)
+    if as_json:
+        _print_json({"output": str(output), **_map_json(found.map), **names, "labels": found.to_json()})
+        return
+    _print([show.line(f"{output}: {show.described(found.map)}"), show.labels_table(found)])
 
 
 def _map_json(map_: AffineMap) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from latalign.io.arrays import FORMATS, exists, is_part, locate
 from latalign.io.files import is_remote
+from latalign.io.labels import locate_labels
 from latalign.io.protocol import Location
 
 
@@ -74,6 +75,21 @@ class RowsOutput(RowsFile):
 def is_folder(output: Location) -> bool:
     """Tell whether an output is a folder of files of rows, not one of them."""
     return not is_part(output.path)
+
+
+class LabelsFile(_File):
+    """A file of labels that is there."""
+
+    name = "labels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        """Return where the labels are."""
+        try:
+            location = locate_labels(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        self._required(location.path, param, ctx)
+        return location
 
 
 class MapFile(_File):

@@ -25,6 +25,7 @@ from latalign.stitching import StitchingMap
 
 if TYPE_CHECKING:
     from latalign.model_change import Option, Verdict
+    from latalign.unpaired.labels import LabelsFit
 
 _BAR_AFTER_SECONDS = 1.0
 _NAMED_METHODS = 2  # of those that a curve saw chosen
@@ -134,6 +135,25 @@ def heldout_table(heldout: Mapping[str, float | None]) -> Table:
     table.add_column("mapped", justify="right")
     for figure, label in _FIGURES.items():
         table.add_row(label, number(heldout.get(figure)))
+    return table
+
+
+def labels_table(found: LabelsFit) -> Table:
+    """Return how a map was found from labels."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("classes that both sides have", f"{found.classes:,}")
+    for side, rows, left_out in (
+        ("source", found.source_rows, found.source_left_out),
+        ("target", found.target_rows, found.target_left_out),
+    ):
+        table.add_row(f"{side} rows of them", f"{rows:,}" + (f" ({left_out:,} left out)" if left_out else ""))
+    table.add_row("disagreement of halves of the rows ↓", f"{number(found.disagreement)}, from 0 to 1")
+    if found.agreement:
+        shares = f"{number(found.agreement[0])} at first, {number(max(found.agreement))} in the end"
+        table.add_row("rows with a mutual partner ↑", shares)
+    else:
+        table.caption = "There are too few rows to tell a rotation; the map is that of the class means."
+        table.caption_justify = "left"
     return table
 
 

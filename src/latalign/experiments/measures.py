@@ -15,6 +15,7 @@ from latalign.experiments.lab import Lab, network_of
 from latalign.experiments.specs import Anchors, DataName, EndToEnd, Network, RelativeDecoder, Trainable
 from latalign.fitting import fit
 from latalign.torch import fit_stitching
+from latalign.unpaired.labels import fit_from_labels
 
 # Of each side; all 60,000 of them would take minutes.
 _ICP_ROWS = 10_000
@@ -215,19 +216,27 @@ class Icp(_Between):
 
     def codes(self, lab: Lab) -> NDArray[Any]:
         """Return the mapped codes."""
-        rows = np.random.default_rng(self.source.seed).permutation(len(lab.labels(self.data, "train")))
-        halves = [rows, rows] if self.images == "same" else np.array_split(rows, 2)
-        drawn = [np.sort(half[:_ICP_ROWS]) for half in halves]
-        X, x_labels = _labelled(self.source, lab)
-        Y, y_labels = _labelled(self.target, lab)
-        found = icp(
-            X[drawn[0]],
-            x_labels[drawn[0]],
-            Y[drawn[1]],
-            y_labels[drawn[1]],
-            self.method,
-            neighbors=self.neighbors,
-        )
+        sides = _sides(self.source, self.target, self.images, lab, _ICP_ROWS)
+        found = icp(*sides, self.method, neighbors=self.neighbors)
+        return found.map(lab.codes(self.source, "test"))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FromLabels(_Between):
+    """The codes through the map that `latalign.fit_from_labels` finds.
+
+    Attributes
+    ----------
+    images : {"same", "other"}
+        As for `Icp`, but all of them.
+    """
+
+    images: Literal["same", "other"]
+
+    def codes(self, lab: Lab) -> NDArray[Any]:
+        """Return the mapped codes."""
+        found = fit_from_labels(*_sides(self.source, self.target, self.images, lab, None))
         return found.map(lab.codes(self.source, "test"))
 
 
@@ -242,3 +251,15 @@ def _pairs(source: Network, target: Network, anchors: Anchors, lab: Lab) -> tupl
 
 def _labelled(spec: Network, lab: Lab) -> tuple[NDArray[Any], NDArray[Any]]:
     return lab.codes(spec, "train"), lab.labels(spec.data, "train")
+
+
+def _sides(
+    source: Network, target: Network, images: Literal["same", "other"], lab: Lab, most: int | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return codes and labels of both sides, of the same images or of halves of them."""
+    rows = np.random.default_rng(source.seed).permutation(len(lab.labels(source.data, "train")))
+    halves = [rows, rows] if images == "same" else np.array_split(rows, 2)
+    one, other = (np.sort(half[:most]) for half in halves)
+    X, x_labels = _labelled(source, lab)
+    Y, y_labels = _labelled(target, lab)
+    return X[one], x_labels[one], Y[other], y_labels[other]

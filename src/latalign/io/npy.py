@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from contextlib import AbstractContextManager
 from tokenize import TokenError
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.lib import format as npy_format
+from numpy.typing import NDArray
 
 from latalign.io.protocol import Location, Reader, Shape, check_dtype, check_shape
 from latalign.io.raw import RawRows, RawWriter, raw_writer, require_length
@@ -37,6 +38,21 @@ def read(location: Location) -> Reader:
     rows, dim = shape
     require_length(location, length, offset + rows * dim * dtype.itemsize)
     return RawRows(location, rows, dim, dtype, offset, fortran)
+
+
+def read_values(location: Location) -> NDArray[Any]:
+    """Return a 1-D array of integers, floats or strings, whole."""
+    try:
+        found = cast("Any", np.load(location.path, allow_pickle=False))
+    except _FOREIGN as error:
+        raise ValueError(
+            f"{location} holds Python objects, which are never unpickled, or is not a sound .npy file ({error}). "
+            "Save an array of integers or strings with numpy.save."
+        ) from error
+    if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype.kind not in "biufU":
+        what = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else "several arrays"
+        raise ValueError(f"{location} holds {what}; needed is a 1-D array of integers, floats or strings")
+    return found
 
 
 def write(location: Location, shape: Shape, like: Reader | None) -> AbstractContextManager[RawWriter]:

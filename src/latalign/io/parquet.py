@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
 
+from numpy.typing import NDArray
+
 from latalign.io.extras import required
 from latalign.io.files import is_remote, written_beside
 from latalign.io.protocol import Block, Location, Reader, Shape, require_all
-from latalign.io.tables import TableLayout, TableRows, cut, foreign, opened
+from latalign.io.tables import TableLayout, TableRows, cut, foreign, opened, type_of_ids
 
 # A column chunk is read through a buffer of this size, not as a whole.
 _READ_BYTES = 1 << 20
@@ -28,6 +30,18 @@ def read(location: Location) -> TableRows:
     except (arrow.ArrowException, OSError) as error:
         raise foreign(location, _KIND, error) from error
     return opened(location, (location.path,), rows, schema, _Scan(location), _KIND)
+
+
+def read_column(location: Location, column: str, what: str) -> NDArray[Any]:
+    """Return a column of integers or strings, which are `what`; missing ones are None or NaN."""
+    pq, arrow = _parquet(), required("pyarrow", "parquet", "Parquet files")
+    try:
+        with _opened(pq, location) as file:
+            kind = type_of_ids(file.schema_arrow, column, location.path, what)
+            values = file.read(columns=[column], use_threads=False).column(column)
+    except (arrow.ArrowException, OSError) as error:
+        raise foreign(location, _KIND, error) from error
+    return values.cast(kind).to_numpy()
 
 
 @contextmanager

@@ -121,21 +121,7 @@ class TableRows:
 
     def id_type(self, column: str) -> Any:
         """Return the type of a column of ids, and raise a ValueError where it is none."""
-        types = pyarrow().types
-        if column not in self.schema.names:
-            raise ValueError(
-                f"{self.location.path} has no column {column!r}; it has: {', '.join(self.schema.names)}"
-            )
-        kind = self.schema.field(column).type
-        if types.is_dictionary(kind):
-            kind = kind.value_type
-        texts = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-        if not (types.is_integer(kind) or texts):
-            raise ValueError(
-                f"{self.location.path}: ids are integers or strings; the column {column!r} is {kind}. "
-                "Convert it first."
-            )
-        return kind
+        return type_of_ids(self.schema, column, self.location.path, "ids")
 
     def _rows(self, lists: Any, start: int) -> Rows:
         """Return a column of lists as an array; `start` is the number of its first row."""
@@ -175,6 +161,22 @@ def opened(
     check_dtype(found, dtype)
     check_shape(found, (1 if rows is None else rows, dim))
     return TableRows(found, files, rows, dim, dtype, schema, scan, kind)
+
+
+def type_of_ids(schema: Any, column: str, path: Path, what: str) -> Any:
+    """Return the type of a column of integers or strings, and raise a ValueError where it is none."""
+    types = pyarrow().types
+    if column not in schema.names:
+        raise ValueError(f"{path} has no column {column!r}; it has: {', '.join(schema.names)}")
+    kind = schema.field(column).type
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    texts = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    if not (types.is_integer(kind) or texts):
+        raise ValueError(
+            f"{path}: {what} are integers or strings; the column {column!r} is {kind}. Convert it first."
+        )
+    return kind
 
 
 def cut(batches: Iterable[Any], start: int, stop: int | None) -> Iterator[Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import product
 
-from latalign.experiments.measures import Icp, Means, Own
+from latalign.experiments.measures import FromLabels, Icp, Mapped, Means, Own
 from latalign.experiments.plan import Cell, Labels, Plan, Preset, published
-from latalign.experiments.specs import Network
+from latalign.experiments.specs import Anchors, Network
 from latalign.experiments.tables.pairs import (
     PAPER_METHODS,
     SAME_ORDER,
@@ -19,6 +19,7 @@ from latalign.experiments.tables.pairs import (
 
 _QUICK = (2, 50)  # latent sizes
 _FASHION_LATENT = 50
+_IMAGES = ("same", "other")  # on the two sides
 
 
 def plan(preset: Preset) -> Plan:
@@ -32,6 +33,8 @@ def plan(preset: Preset) -> Plan:
             "closest points: up to 10,000 rows a side; of the same images in unknown order, or of other images; "
             "one-sided, each row of the source with the nearest of the target, or mutual, only those that are each "
             "other's nearest",
+            "labels: covariances and mutual partners within the classes (fit_from_labels), from all images or from "
+            "halves of them; beside it, what the pairs of all images give",
             SAME_ORDER,
         ),
     )
@@ -58,9 +61,14 @@ def _row(
         name = f"means_{method}"
         yield cell(preset, row, name, lambda seed, m=method: Means(*pair(seed), m), paper.get(name))
     yield cell(preset, row, "means_ridge", lambda seed: Means(*pair(seed), "ridge"))
+    for images in _IMAGES:
+        yield cell(
+            preset, row, f"labels ({images} images)", lambda seed, i=images: FromLabels(*pair(seed), i)
+        )
+    yield cell(preset, row, "affine, all pairs", lambda seed: Mapped(*pair(seed), Anchors(None), "affine"))
     # The paper does not say which neighbors count: one-sided is the plain form of the algorithm.
     for method in PAPER_METHODS:
-        for neighbors, images in product(("one-sided", "mutual"), ("same", "other")):
+        for neighbors, images in product(("one-sided", "mutual"), _IMAGES):
             name = f"means_icp_{method}"
             plain = (neighbors, images) == ("one-sided", "same")
             yield cell(

@@ -1,0 +1,1 @@
+"""Alignment where no row is known to correspond to another."""

@@ -1,0 +1,256 @@
+"""A map from labels alone: rows need not correspond, only their classes do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, cast, final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from latalign._validation import Array, Pairs, as_generator
+from latalign.anchors import listed, require_one_kind
+from latalign.evidence import plain
+from latalign.fitting import solve_folds
+from latalign.maps import AffineMap
+from latalign.moments import Moments
+from latalign.solve import rigid
+from latalign.unpaired.classes import LabelledRows
+from latalign.unpaired.partners import partners_within
+from latalign.unpaired.signatures import Side, disagreement, rotation_of_statistics, whitened
+
+Basis = Literal["rows", "means"]
+
+_NEIGHBORS = 10  # whose distances CSLS takes the mean of
+_TRUSTED = 2 / 3  # the least share of least squares on the partners in the map; the rest is their rotation's
+_UNSTABLE = 0.4  # disagreement of halves of the rows above which the class means are the better map
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LabelsFit:
+    """A map found from labels, and how it was found.
+
+    Attributes
+    ----------
+    map : AffineMap
+        Its ``evidence.anchors`` counts what it was fitted to: partners, which are neighbors and not rows
+        that are known to correspond, or the class means.
+    basis : {"rows", "means"}
+        Whether the rows themselves decide, or there are too few and the map is that of the class means.
+    disagreement : float
+        How far apart the first maps of two halves of the rows are: 0 the same, 1 unrelated. Above 0.4
+        the class means are taken.
+    agreement : tuple of float
+        The share of rows that have a mutual partner: under the first map, and under each rotation after
+        it, until it grows no more. The map is of the largest. It compares maps between the same rows
+        only. Empty where the class means are taken.
+    classes : int
+        The number of classes that both sides have.
+    source_rows, target_rows : int
+        The rows of those classes.
+    source_left_out, target_left_out : int
+        The rows without a label, or of a class that the other side does not have.
+    """
+
+    map: AffineMap
+    basis: Basis
+    disagreement: float
+    agreement: tuple[float, ...]
+    classes: int
+    source_rows: int
+    target_rows: int
+    source_left_out: int
+    target_left_out: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record, but for the map, as plain JSON values."""
+        names = (field.name for field in fields(self) if field.name != "map")
+        return cast("dict[str, Any]", plain({name: getattr(self, name) for name in names}))
+
+
+def fit_from_labels(
+    X: ArrayLike,
+    source_labels: ArrayLike,
+    Y: ArrayLike,
+    target_labels: ArrayLike,
+    *,
+    max_rows: int = 20_000,
+    max_iterations: int = 20,
+    random_state: int | np.random.Generator | None = 0,
+) -> LabelsFit:
+    """Find a map from labelled rows of which none is known to correspond to another.
+
+    Both spaces are whitened, so that what is left between them is a rotation. The first one is that which
+    takes means and covariances of the classes, and of halves of them, to those of the other space, in
+    closed form [1]_. Under it, rows of a class that are each other's nearest are partners; their rotation
+    is found, and partners anew, as long as more rows have one [2]_. The map is least squares on the last
+    partners, drawn to their rotation.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, dim_source)
+    source_labels : array-like of shape (n,)
+    Y : array-like of shape (m, dim_target)
+    target_labels : array-like of shape (m,)
+        The class of every row: integers or strings. Rows whose label is missing (None or NaN), and those
+        of classes that the other side does not have, are left out and counted. How many rows of a class
+        there are on a side does not matter.
+    max_rows : int
+        About how many rows of each side are looked at one by one, drawn from each class alike. The means
+        and covariances of classes are of all rows.
+    max_iterations : int
+        Stop after so many rotations.
+    random_state : int, Generator or None
+        Draws those rows, and the halves that tell whether there are enough.
+
+    Returns
+    -------
+    LabelsFit
+
+    Raises
+    ------
+    TypeError
+        If the arrays do not hold real numbers, or `random_state` is neither a number nor a Generator.
+    ValueError
+        If shapes do not fit, values are not finite, the sides share fewer than two classes, the rows of a
+        side are all the same, or a number is out of range.
+
+    Notes
+    -----
+    What labels do not say, geometry must: the two spaces have to be near to an affine image of each
+    other, class by class. Between autoencoders they are; the page on methods has figures. About as many
+    rows a class as the spaces have dimensions were enough there, with ten classes. Nothing can be told
+    from a few rows a class: `disagreement` says so, and the map is then that of the class means. Two classes
+    may leave the sign of a direction nearly open; three or more do not.
+
+    Between spaces of different width the map leads through as many of the widest directions of either as
+    the narrower one has.
+
+    The time is that of a search of every row among those of its class, some ten times over, and of
+    products of square matrices as wide as the spaces.
+
+    References
+    ----------
+    .. [1] M. Ovsjanikov et al., Functional maps: a flexible representation of maps between shapes, ACM
+       Transactions on Graphics 31 (2012) 30: that maps commute with operators, and least squares on it.
+    .. [2] A. Conneau, G. Lample, M. Ranzato, L. Denoyer, H. Jégou, Word translation without parallel
+       data, ICLR 2018: mutual nearest neighbors under CSLS, and Procrustes on them.
+
+    Examples
+    --------
+    Two spaces that are the same but for a linear map; no row of the one is in the other:
+
+    >>> import numpy as np
+    >>> from latalign import fit_from_labels
+    >>> rng = np.random.default_rng(0)
+    >>> shapes, middles = rng.normal(size=(3, 4, 4)), rng.normal(size=(3, 4))
+    >>> labels = rng.integers(3, size=4000)
+    >>> codes = np.einsum("ni,nij->nj", rng.normal(size=(4000, 4)), shapes[labels]) + middles[labels]
+    >>> matrix = rng.normal(size=(4, 4))
+    >>> found = fit_from_labels(codes[:2000], labels[:2000], codes[2000:] @ matrix, labels[2000:])
+    >>> found.basis, found.classes
+    ('rows', 3)
+    >>> unexplained = np.square(found.map(codes) - codes @ matrix).sum() / (codes @ matrix).var(axis=0).sum()
+    >>> bool(unexplained / len(codes) < 0.05)
+    True
+    """
+    for name, value in (("max_rows", max_rows), ("max_iterations", max_iterations)):
+        if value < 1:
+            raise ValueError(f"fit_from_labels needs {name} of 1 or more; got {value}")
+    rng = as_generator(random_state, "fit_from_labels")
+    source, target = _shared(
+        LabelledRows.of(X, source_labels, "fit_from_labels: the source X"),
+        LabelledRows.of(Y, target_labels, "fit_from_labels: the target Y"),
+    )
+    sides = whitened(source, target, max_rows, rng, "fit_from_labels")
+    apart = disagreement(*sides, rng)
+    agreement: tuple[float, ...] = ()
+    if apart > _UNSTABLE:
+        fitted = _map_of_means(source, target)
+    else:
+        moments, agreement = _refined(*sides, rotation_of_statistics(*sides), max_iterations)
+        fitted = _map_of_partners(*sides, moments, max(agreement))
+    return LabelsFit(
+        map=fitted,
+        basis="rows" if agreement else "means",
+        disagreement=apart,
+        agreement=agreement,
+        classes=len(source.classes),
+        source_rows=int(source.counts.sum()),
+        target_rows=int(target.counts.sum()),
+        source_left_out=len(source.rows) - int(source.counts.sum()),
+        target_left_out=len(target.rows) - int(target.counts.sum()),
+    )
+
+
+def _shared(source: LabelledRows, target: LabelledRows) -> tuple[LabelledRows, LabelledRows]:
+    """Return both sides with the classes that both have."""
+    require_one_kind(source.classes, target.classes, "fit_from_labels")
+    shared, mine, its = np.intersect1d(source.classes, target.classes, return_indices=True)
+    if len(shared) < 2:
+        raise ValueError(
+            "fit_from_labels needs two classes or more that both sides have; they share "
+            f"{len(shared)} of {len(source.classes)} in the source ({listed(source.classes)}) and "
+            f"{len(target.classes)} in the target ({listed(target.classes)}). Give the same classes the same "
+            "labels."
+        )
+    return source.of_classes(mine), target.of_classes(its)
+
+
+def _refined(
+    source: Side, target: Side, rotation: Array, max_iterations: int
+) -> tuple[Moments, tuple[float, ...]]:
+    """Return the moments of the partners in the end, in the whitened spaces, and how many agreed on the way."""
+    groups = list(zip(source.members, target.members, strict=True))
+    # Distances are those of the target space, where errors count, in units that float32 has room for.
+    scale = target.whitening.deviations / target.whitening.deviations[0]
+    aims = (target.drawn * scale).astype(np.float32)
+    most = min(len(source.drawn), len(target.drawn))
+
+    def partners(turn: Array) -> tuple[Moments, float]:
+        mapped = (source.drawn @ (turn * scale)).astype(np.float32)
+        left, right = partners_within(mapped, aims, groups, _NEIGHBORS)
+        return Moments.of(source.drawn[left], target.drawn[right]), len(left) / most
+
+    best, share = partners(rotation)
+    agreement = [share]
+    for _ in range(max_iterations):
+        moments, share = partners(rigid(best).matrix)
+        agreement.append(share)
+        if share <= agreement[-2]:
+            break
+        best = moments
+    return best, tuple(agreement)
+
+
+def _map_of_partners(source: Side, target: Side, moments: Moments, agreed: float) -> AffineMap:
+    """Return the map between the spaces that the partners say.
+
+    A partner is nearer to the mapped row, and to the middle of the class, than the row that it stands for:
+    least squares on partners shrinks. Their rotation does not at all. The truth is between the two. Where
+    nearly all rows agree, they are the same things on both sides, and least squares is the truth.
+    """
+    rotation = rigid(moments)
+    alpha = moments.weight * (1 / max(_TRUSTED, agreed) - 1)
+    gram = moments.xx + alpha * np.eye(len(moments.xx))
+    matrix = np.linalg.solve(gram, moments.xy + alpha * rotation.matrix)
+    assert rotation.evidence is not None  # every solver gives some
+    return AffineMap(
+        source.whitening.mean,
+        source.whitening.basis @ matrix @ target.whitening.back,
+        target.whitening.mean,
+        "labels",
+        replace(rotation.evidence, alpha=alpha),
+    )
+
+
+def _map_of_means(source: LabelledRows, target: LabelledRows) -> AffineMap:
+    """Return the ridge map of the class means."""
+    means = [
+        np.stack([side.rows[member].mean(axis=0, dtype=np.float64) for member in side.members])
+        for side in (source, target)
+    ]
+    pairs = Pairs.of(means[0], means[1], caller="fit_from_labels")
+    fitted = solve_folds("ridge", (Moments.of(*means),), {}, pairs)
+    return replace(fitted, method="ridge of class means")
