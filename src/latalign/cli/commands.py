@@ -307,7 +307,18 @@ def apply(
     _print([show.line(f"{done.output}: {shape}, in {seconds:.1f} s")])
 
 
-_OF_PAIRS = ["id_column", "unmatched", "method", "alpha", "rank", "scoring", "holdout", "curve", "precision", "threads"]
+_OF_PAIRS = [
+    "id_column",
+    "unmatched",
+    "method",
+    "alpha",
+    "rank",
+    "scoring",
+    "holdout",
+    "curve",
+    "precision",
+    "threads",
+]
 
 
 def _fit_labelled(
