@@ -46,6 +46,8 @@ def files(tmp_path, monkeypatch):
         "test-new": new[:100],
     }.items():
         np.save(f"{name}.npy", rows.astype(np.float32))
+    for name in ("old", "new"):
+        Path(f"{name}-labels.txt").write_text("".join(f"class {k % 5}\n" for k in range(300)))
     changed = model_change(rng, asking_noise=0.8)
     for name, rows in changed.items():
         np.save(f"{name.replace('_', '-')}.npy", rows)
