@@ -14,14 +14,24 @@ HOME = Path(latalign.__file__).parent
 
 # From the innermost room outward. A module may import its own row and those above it.
 ROOMS = [
-    {"_version", "_validation", "_linalg", "_rowsum", "evidence", "io"},
+    {"_version", "_validation", "_linalg", "_rowsum", "evidence", "uncertainty", "io"},
     {"moments", "maps", "anchors", "stitching", "relative"},
-    {"metrics", "least_squares", "paths", "on_disk"},
+    {"metrics", "least_squares", "paths", "leave_one_out", "on_disk"},
     {"solve"},
     {"methods"},
     {"select"},
+    {"relation", "robust"},
     {"fitting"},
-    {"_aligner", "estimators", "evaluation", "comparison", "heldout", "closest_points"},
+    {
+        "_aligner",
+        "estimators",
+        "evaluation",
+        "comparison",
+        "heldout",
+        "closest_points",
+        "auditing",
+        "calibration",
+    },
     {"torch", "experiments", "cli"},
 ]
 LEVEL = {name: level for level, room in enumerate(ROOMS) for name in room}

@@ -33,11 +33,15 @@ from latalign.io.mapfile import MapHeader, read_header
 from latalign.maps import AffineMap, Chain, Map, Normalize
 from latalign.methods import METHODS
 from latalign.moments import Moments, accumulate
+from latalign.relation import UnrelatedPairsWarning
 from latalign.relative import RelativeMap
 from latalign.select import cross_validate
 from latalign.stitching import StitchingMap
+from latalign.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
+    from latalign.auditing import Audit, Suspicion, audit
+    from latalign.calibration import calibrate
     from latalign.closest_points import IcpFit, icp
     from latalign.comparison import Comparison, compare
     from latalign.estimators import (
@@ -59,6 +63,7 @@ __all__ = [
     "METHODS",
     "AffineAligner",
     "AffineMap",
+    "Audit",
     "AutoAligner",
     "Candidate",
     "Chain",
@@ -82,9 +87,14 @@ __all__ = [
     "SimilarityAligner",
     "StitchingEvidence",
     "StitchingMap",
+    "Suspicion",
+    "Uncertainty",
+    "UnrelatedPairsWarning",
     "__version__",
     "accumulate",
     "apply_file",
+    "audit",
+    "calibrate",
     "class_means",
     "compare",
     "cross_validate",
@@ -108,6 +118,8 @@ __all__ = [
 # scikit-learn takes a second to import, and scipy.spatial a tenth; only who uses them pays for it. What
 # reads files comes when it is asked for as well.
 _LATER = {
+    "auditing": ("Audit", "Suspicion", "audit"),
+    "calibration": ("calibrate",),
     "closest_points": ("IcpFit", "icp"),
     "comparison": ("Comparison", "compare"),
     "estimators": tuple(name for name in __all__ if name.endswith("Aligner")),

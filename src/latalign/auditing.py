@@ -104,9 +104,15 @@ class Audit:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong: related, not shifted, and no more suspicious rows than by chance."""
+        """Whether nothing is wrong.
+
+        That is: the pairs are related and not shifted, and of the suspicious rows there are no more than by
+        chance, none of which has its target elsewhere or is in conflict with another.
+        """
+        copied = {row for rows in self.conflicts for row in rows}
+        certain = any(one.belongs_to is not None or one.row in copied for one in self.suspicions)
         by_chance = stats.binom.sf(len(self.suspicions) - 1, self.rows, self.false_positive_rate) > _CHANCE
-        return bool(not self.p_value > INDISTINGUISHABLE and self.shift == 0 and by_chance)
+        return bool(not self.p_value > INDISTINGUISHABLE and self.shift == 0 and by_chance and not certain)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values; NaN becomes null."""

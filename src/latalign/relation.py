@@ -34,12 +34,15 @@ DOUBTFUL, INDISTINGUISHABLE = 0.01, 0.05
 _FEW_ROWS = 10
 _ROWS = (256, 4096)
 _CLEAR = 1e-6
-# A source kernel and a target kernel: rows as they are, and with their widest directions cut down, which
-# finds a relation that the widest directions have no part in.
-_PENALTIES = (None, 0.1)
-_TESTED = ((0, 0), (1, 0), (1, 1))
+# A source kernel and a target kernel: 0 rows as they are; 1 rows of columns of one spread, their widest
+# directions cut down, and 2 all their directions alike, which find what the widest have no part in.
+_TESTED = ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1))
+_PENALTY = 0.1  # relative to the mean eigenvalue
 # Rows beyond so many times the median length are drawn in: no single row decides.
 _DRAWN_IN = 2.0
+
+
+Traces = tuple[float, float, float, float]
 
 
 class UnrelatedPairsWarning(UserWarning):
@@ -65,7 +68,7 @@ def relation_p_value(pairs: Pairs, rng: np.random.Generator | None = None) -> fl
     for number, rows in enumerate(_ROWS):
         some = pairs
         if len(pairs) > rows:
-            some = pairs.take(np.sort(rng.choice(len(pairs), rows, replace=False)))
+            some = pairs.take(np.sort(rng.choice(len(pairs), rows, replace=False, shuffle=False)))
         some = some.take(np.sort(np.unique(groups_of(some), return_index=True)[1]))
         if len(some) < _FEW_ROWS:
             return np.nan
@@ -76,9 +79,9 @@ def relation_p_value(pairs: Pairs, rng: np.random.Generator | None = None) -> fl
 
 
 def warn_if_unrelated(pairs: Pairs, rng: np.random.Generator | None = None) -> None:
-    """Warn where pairs look unrelated, or cannot be told from shuffled ones."""
+    """Warn where pairs cannot be told from shuffled ones."""
     p_value = relation_p_value(pairs, rng)
-    if p_value > DOUBTFUL:
+    if p_value > INDISTINGUISHABLE:
         warnings.warn(unrelated(pairs.caller, p_value), UnrelatedPairsWarning, stacklevel=3)
 
 
@@ -97,65 +100,75 @@ def unrelated(caller: str, p_value: float) -> str:
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class _Side:
-    """The rows of one side as orthonormal scores (rows: pairs) and what each score weighs in its kernels."""
+class _Kernel:
+    """A centred kernel of rows: orthonormal scores (rows: pairs), and what each of them weighs."""
 
     scores: Array
-    spectra: tuple[Array, ...]
+    spectrum: Array
 
-    @staticmethod
-    def of(rows: Rows) -> _Side:
-        x = rows.astype(np.float64)
-        x /= np.abs(x).max() or 1.0  # so that no square overflows
-        x -= x.mean(axis=0)
-        length = np.linalg.norm(x, axis=1)
-        limit = _DRAWN_IN * float(np.median(length))
-        x *= np.minimum(1, np.divide(limit, length, out=np.ones_like(length), where=length > limit))[:, None]
-        x -= x.mean(axis=0)
-        tall = len(x) > x.shape[1]
-        values, vectors = eigh(x.T @ x if tall else x @ x.T)
-        rank = int(np.count_nonzero(values > 1e-10 * values[0])) if values[0] > 0 else 0
-        values, vectors = values[:rank], vectors[:, :rank]
-        scores = x @ vectors / np.sqrt(values) if tall else vectors
-        mean = values.mean() if rank else 1.0
-        spectra = tuple(values / mean if p is None else values / (values + p * mean) for p in _PENALTIES)
-        return _Side(scores, spectra)
+
+def _kernels(rows: Rows) -> tuple[_Kernel, ...]:
+    """Return the kernels of one side, as `_TESTED` counts them."""
+    x = rows.astype(np.float64)
+    x /= np.abs(x).max() or 1.0  # so that no square overflows
+    x -= x.mean(axis=0)
+    scores, values = _decomposed(_drawn_in(x))
+    mean = values.mean() if len(values) else 1.0
+    plain = _Kernel(scores, values / mean)
+    deviation = x.std(axis=0)
+    x = np.divide(x, deviation, out=np.zeros_like(x), where=deviation > 0)
+    scores, values = _decomposed(_drawn_in(x))
+    mean = values.mean() if len(values) else 1.0
+    return plain, _Kernel(scores, values / (values + _PENALTY * mean)), _Kernel(scores, np.ones(len(values)))
+
+
+def _drawn_in(x: Array) -> Array:
+    """Return centred rows, none of which is much longer than others."""
+    length = np.linalg.norm(x, axis=1)
+    limit = _DRAWN_IN * float(np.median(length))
+    x = x * np.divide(limit, length, out=np.ones_like(length), where=length > limit)[:, None]
+    return x - x.mean(axis=0)
+
+
+def _decomposed(x: Array) -> tuple[Array, Array]:
+    """Return the left singular vectors and the squared singular values of rows, within their rank."""
+    tall = len(x) > x.shape[1]
+    values, vectors = eigh(x.T @ x if tall else x @ x.T)
+    rank = int(np.count_nonzero(values > 1e-12 * values[0])) if values[0] > 0 else 0
+    values, vectors = values[:rank], vectors[:, :rank]
+    return (x @ vectors / np.sqrt(values) if tall else vectors), values
 
 
 def _p_value(source: Rows, target: Rows, tested: tuple[tuple[int, int], ...]) -> float:
     """Return the p-value of pairs, of several kernels the smallest times their number."""
-    x, y = _Side.of(source), _Side.of(target)
-    shared = (x.scores.T @ y.scores) ** 2
+    x, y = _kernels(source), _kernels(target)
     found: list[float] = []
     for i, j in tested:
-        statistic = float(x.spectra[i] @ shared @ y.spectra[j])
-        tail = _tail(statistic, _traces(x.scores, x.spectra[i]), _traces(y.scores, y.spectra[j]), len(source))
+        a, b = x[i], y[j]
+        statistic = float(a.spectrum @ (a.scores.T @ b.scores) ** 2 @ b.spectrum)
+        tail = _tail(statistic, _traces(a), _traces(b), len(source))
         if not np.isnan(tail):
             found.append(tail)
     return min(1.0, len(found) * min(found)) if found else np.nan
 
 
-def _traces(scores: Array, spectrum: Array) -> tuple[float, float, float, float]:
+def _traces(kernel: _Kernel) -> Traces:
     """Return the traces of a centred kernel, its square and its cube, and the sum of its squared diagonal."""
-    diagonal = scores**2 @ spectrum
-    powers = tuple(float((spectrum**power).sum()) for power in (1, 2, 3))
-    return (*powers, float(diagonal @ diagonal))
+    first, second, third = (float((kernel.spectrum**power).sum()) for power in (1, 2, 3))
+    diagonal = kernel.scores**2 @ kernel.spectrum
+    return first, second, third, float(diagonal @ diagonal)
 
 
-def _tail(
-    statistic: float, a: tuple[float, float, float, float], b: tuple[float, float, float, float], n: int
-) -> float:
+def _tail(statistic: float, a: Traces, b: Traces, n: int) -> float:
     """Return the probability of so large a tr(AB), or a larger one, over all orders; NaN where all are equal."""
     mean, variance, third = permutation_moments(a, b, n)
     if variance <= 1e-12 * mean**2:
         return np.nan
-    skew = float(np.clip(third / variance**1.5, 0, 6))
+    skew = min(max(third / variance**1.5, 0.0), 6.0)
     return float(stats.pearson3.sf((statistic - mean) / np.sqrt(variance), skew))
 
 
-def permutation_moments(
-    a: tuple[float, float, float, float], b: tuple[float, float, float, float], n: int
-) -> tuple[float, float, float]:
+def permutation_moments(a: Traces, b: Traces, n: int) -> tuple[float, float, float]:
     """Return the mean, the variance and about the third central moment of tr(A P B Pᵀ) over all orders P.
 
     Parameters

@@ -34,6 +34,7 @@ _SETTLED = 0.02
 # is than other rows' targets; those are looked at among so many rows.
 _FEW_PER_DIM, _OTHERS = 4, 256
 _FAR = 2.5  # times the median distance from the middle
+_FEWEST = 5  # of fewer pairs none can be told from the others
 _BLOCK_ROWS = 2048
 
 
@@ -72,7 +73,7 @@ def weighed(pairs: Pairs) -> Weighed:
     """Return what each pair is to count, so that those that do not correspond count little or nothing."""
     group = groups_of(pairs)  # equal pairs are left out together: none vouches for its duplicate
     first = np.unique(group, return_index=True)[1]
-    count = np.bincount(group, weights=pairs.weight)
+    count = np.bincount(group, weights=pairs.weight).astype(np.float64)
     some = pairs.take(first)
     rng = np.random.default_rng(0)
     others = np.sort(rng.permutation(len(some))[:_OTHERS])
@@ -99,7 +100,8 @@ def weighed(pairs: Pairs) -> Weighed:
 
 def downweighted(pairs: Pairs) -> tuple[Pairs, dict[str, float]]:
     """Return the pairs that count, with their weights, and how many were given how little weight."""
-    factor = weighed(pairs).factor
+    pairs.require_finite()
+    factor = weighed(pairs).factor if len(pairs) >= _FEWEST else np.ones(len(pairs))
     kept = np.flatnonzero(factor)
     weight = factor if pairs.weight is None else factor * pairs.weight
     record = {
@@ -180,4 +182,6 @@ def _near(rows: Rows) -> Array:
     """Return weights under which rows far from the middle have no more of a say than others."""
     away = np.linalg.norm(rows - np.median(rows, axis=0), axis=1).astype(np.float64)
     limit = _FAR * float(np.median(away))
+    if limit <= 0:  # most rows are the same
+        return np.ones(len(rows))
     return np.divide(limit, away, out=np.ones_like(away), where=away > limit) ** 2
