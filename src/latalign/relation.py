@@ -164,8 +164,8 @@ def _tail(statistic: float, a: Traces, b: Traces, n: int) -> float:
     mean, variance, third = permutation_moments(a, b, n)
     if variance <= 1e-12 * mean**2:
         return np.nan
-    skew = min(max(third / variance**1.5, 0.0), 6.0)
-    return float(stats.pearson3.sf((statistic - mean) / np.sqrt(variance), skew))
+    skew = min(max(third / float(np.sqrt(variance)) ** 3, 0.0), 6.0)
+    return float(stats.pearson3.sf((statistic - mean) / float(np.sqrt(variance)), skew))
 
 
 def permutation_moments(a: Traces, b: Traces, n: int) -> tuple[float, float, float]:

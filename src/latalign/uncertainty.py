@@ -30,7 +30,7 @@ class Uncertainty:
     ----------
     source_mean : (dim_source,) array
     factor : (dim_source, dim_source) array
-        A root of the inverse of the penalized Gram matrix of the anchors, scaled to a mean leverage of 1.
+        A root of the inverse of the penalized Gram matrix of the anchors, scaled to a median leverage of 1.
     share : (1,) array
         Which part of the squared error grows with the leverage, from 0 to 1.
     covariance : (dim_target, dim_target) array
