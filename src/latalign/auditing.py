@@ -28,6 +28,7 @@ _OTHERS = 2000
 _CHANCE = 0.01
 # A target belongs to a row where it is so much likelier than the next one: the logarithm of the ratio.
 _CLEAR = 5.0
+_NOWHERE = 1e150  # farther than any row that is looked for
 _BLOCK_VALUES = 1 << 22
 
 
@@ -160,7 +161,9 @@ def audit(
     Y : array-like of shape (n, dim_target)
         Row i of both should be the same thing.
     false_positive_rate : float
-        The share of genuine pairs that may be called suspicious, above 0 and below a half.
+        The share of genuine pairs that may be called suspicious, above 0 and below a half. It holds where
+        their distances spread above the median as below it, as those of normal errors do; where a few
+        genuine pairs are so far off that other targets are nearer, they are suspicious as well.
     random_state : int, Generator or None
         Draws, of many rows, those for the permutation test and those that a row's target is compared with.
 
@@ -261,13 +264,12 @@ def _suspicions(
     clear = np.sqrt(2 * _CLEAR) * usual / np.sqrt(pairs.target.shape[1])
     for places in _blocks(len(wrong), len(wrong)):
         mapped = _mapped(pairs, trusted, weight, shift, wrong[places])
-        far = _distances(mapped, pairs.target[wrong])
-        far[np.arange(len(places)), places] = np.inf
+        far = np.column_stack((_distances(mapped, pairs.target[wrong]), np.full(len(places), _NOWHERE)))
+        far[np.arange(len(places)), places] = _NOWHERE
         nearest = far.argmin(axis=1)
-        first = far.min(axis=1)
-        far[np.arange(len(places)), nearest] = np.inf
-        second = np.sqrt(np.maximum(far.min(axis=1) ** 2 - first**2, 0))
-        found = (spreads_above(scores, normal_scores(first)) <= limit) & (second > clear)
+        first, second = np.partition(far, 1, axis=1)[:, :2].T
+        found = spreads_above(scores, normal_scores(first)) <= limit
+        found &= np.sqrt(second**2 - first**2) > clear
         belongs[places[found]] = wrong[nearest[found]]
     return tuple(
         Suspicion(int(row), float(own[row] / usual) if usual > 0 else np.inf, float(nearer[row]), other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from latalign._validation import Rows, require_finite
+from latalign._validation import Array, Rows, require_finite
 from latalign.anchors import pair_by_id
-from latalign.io.arrays import locate, open_rows, write_rows
+from latalign.io.arrays import holds_columns, locate, open_rows, write_rows
 from latalign.io.mapfile import read_header
 from latalign.io.protocol import Block, Location, Reader, Shape
 from latalign.maps import AffineMap, BlockMap
@@ -25,6 +26,7 @@ AnyMap = AffineMap | StitchingMap | RelativeMap
 
 # The larger of a block's two sides stays near this many values: 4 MiB of float32, within a cache.
 _BLOCK_VALUES = 1 << 20
+_COLUMN = "uncertainty"
 
 
 @final
@@ -38,6 +40,8 @@ class Applied:
     rows : int
     dim_source, dim_target : int
     dtype : str
+    uncertainty : str or None
+        Where the uncertainty of the rows stands: the column or the file.
     """
 
     output: str
@@ -45,10 +49,14 @@ class Applied:
     dim_source: int
     dim_target: int
     dtype: str
+    uncertainty: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values."""
-        return asdict(self)
+        """Return the record as plain JSON values; `uncertainty` is there only where it was asked for."""
+        record = asdict(self)
+        if self.uncertainty is None:
+            del record["uncertainty"]
+        return record
 
 
 def load_map(path: str | PathLike[str]) -> AnyMap:
@@ -141,6 +149,7 @@ def apply_file(
     output: AnyFile,
     *,
     batch_rows: int | None = None,
+    level: float | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Applied:
     """Map the rows of one file into another, block by block: memory does not grow with the rows.
@@ -154,6 +163,10 @@ def apply_file(
         float64).
     batch_rows : int, optional
         The rows of a block; as many as make 4 MiB of float32 unless given.
+    level : float, optional
+        If given, also write the distance from each mapped row within which its true place lies with
+        that probability (`Uncertainty.radius`), float64: as a column ``uncertainty`` of a Parquet file,
+        and for other formats as a file of shape (rows, 1) beside the output, ``name.uncertainty.npy``.
     progress : callable, optional
         Called after every block with the number of rows that are done, and of all rows.
 
@@ -168,8 +181,9 @@ def apply_file(
     OSError
         If the output cannot be written, as on a full disk.
     ValueError
-        If the input is not sound, not as wide as the map takes, not finite, or the output is the input.
-        Whatever is raised, no output is left and an older one stays as it was.
+        If the input is not sound, not as wide as the map takes, not finite, or the output is the input; or
+        a `level` is given and the map does not know its uncertainty, or not for that level. Whatever is
+        raised, no output is left and an older one stays as it was.
 
     Examples
     --------
@@ -188,7 +202,10 @@ def apply_file(
     if batch_rows is not None and batch_rows < 1:
         raise ValueError(f"apply_file needs blocks of at least one row; got batch_rows={batch_rows}")
     goal = locate(output)
-    refuse_same_file(goal.path, [locate(input).path])
+    beside = None if level is None or holds_columns(goal) else _beside(goal)
+    for path in [goal.path] if beside is None else [goal.path, beside.path]:
+        refuse_same_file(path, [locate(input).path])
+    radius = None if level is None else _radius(map_, level)
     reader = open_rows(input)
     if reader.dim != map_.dim_source:
         raise ValueError(
@@ -199,8 +216,15 @@ def apply_file(
     dtype = reader.dtype if reader.dtype.kind == "f" else np.dtype(np.float64)
     run = map_.kernel(dtype)
     mapped = np.empty((min(count, reader.rows), map_.dim_target), dtype)
+    column = _COLUMN if radius is not None and beside is None else None
     done = 0
-    with write_rows(goal, Shape(reader.rows, map_.dim_target, dtype), reader) as writer:
+    with ExitStack() as files:
+        writer = files.enter_context(
+            write_rows(goal, Shape(reader.rows, map_.dim_target, dtype, column), reader)
+        )
+        second = None
+        if beside is not None:
+            second = files.enter_context(write_rows(beside, Shape(reader.rows, 1, np.dtype(np.float64))))
         for block in reader.blocks(count):
             out = mapped[: len(block.rows)]
             try:
@@ -208,11 +232,32 @@ def apply_file(
             except ValueError:
                 _require_finite_file(reader, count)
                 raise
-            writer.append(Block(out, block.beside))
+            away = None if radius is None else radius(block.rows)
+            writer.append(Block(out, block.beside, away if second is None else None))
+            if second is not None and away is not None:
+                second.append(Block(away[:, None]))
             done += len(out)
             if progress is not None:
                 progress(done, reader.rows)
-    return Applied(str(goal), done, map_.dim_source, map_.dim_target, str(dtype))
+    where = None if level is None else f"{goal.path}:{_COLUMN}" if beside is None else str(beside)
+    return Applied(str(goal), done, map_.dim_source, map_.dim_target, str(dtype), where)
+
+
+def _beside(output: Location) -> Location:
+    """Return the file beside an output that holds the uncertainty of its rows."""
+    return Location(output.path.with_name(f"{output.path.stem}.{_COLUMN}.npy"))
+
+
+def _radius(map_: BlockMap, level: float) -> Callable[[Rows], Array]:
+    """Return the function from rows, before they are mapped, to how far off they may be."""
+    uncertainty = map_.uncertainty if isinstance(map_, AffineMap) else None
+    if uncertainty is None:
+        raise ValueError(
+            "the map does not know how far off its rows may be. Fit it with latalign fit --uncertainty, or give "
+            "it to latalign.calibrate with its anchors and save it again."
+        )
+    quantile = uncertainty.quantile(level)
+    return lambda rows: uncertainty.scales(rows) * quantile
 
 
 def refuse_same_file(output: str | PathLike[str], inputs: Sequence[str | PathLike[str]]) -> None:

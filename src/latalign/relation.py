@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from latalign._linalg import eigh
@@ -78,6 +79,15 @@ def relation_p_value(pairs: Pairs, rng: np.random.Generator | None = None) -> fl
     return p_value
 
 
+def require_related(X: ArrayLike, Y: ArrayLike, caller: str, remedy: str) -> None:
+    """Raise a ValueError where pairs cannot be told from shuffled ones; warn where they look unrelated."""
+    p_value = relation_p_value(Pairs.of(X, Y, caller=caller))
+    if p_value > INDISTINGUISHABLE:
+        raise ValueError(f"{unrelated(caller, p_value)} {remedy}")
+    if p_value > DOUBTFUL:
+        warnings.warn(unrelated(caller, p_value), UnrelatedPairsWarning, stacklevel=2)
+
+
 def warn_if_unrelated(pairs: Pairs, rng: np.random.Generator | None = None) -> None:
     """Warn where pairs cannot be told from shuffled ones."""
     p_value = relation_p_value(pairs, rng)
@@ -87,11 +97,8 @@ def warn_if_unrelated(pairs: Pairs, rng: np.random.Generator | None = None) -> N
 
 def unrelated(caller: str, p_value: float) -> str:
     """Return what is to be said of pairs with so high a p-value."""
-    what = (
-        "cannot be told from shuffled ones"
-        if p_value > INDISTINGUISHABLE
-        else "look unrelated, or hardly related"
-    )
+    doubt = "cannot be told from shuffled ones", "look unrelated, or hardly related"
+    what = doubt[0] if p_value > INDISTINGUISHABLE else doubt[1]
     return (
         f"{caller}: the pairs {what} (permutation test, p = {p_value:.2g}). Check that row i of both sides is "
         "the same thing: latalign.audit looks for rows that are shifted, swapped or out of order."
@@ -111,8 +118,8 @@ def _kernels(rows: Rows) -> tuple[_Kernel, ...]:
     """Return the kernels of one side, as `_TESTED` counts them."""
     x = rows.astype(np.float64)
     x /= np.abs(x).max() or 1.0  # so that no square overflows
-    x -= x.mean(axis=0)
-    scores, values = _decomposed(_drawn_in(x))
+    x = _drawn_in(x)
+    scores, values = _decomposed(x)
     mean = values.mean() if len(values) else 1.0
     plain = _Kernel(scores, values / mean)
     deviation = x.std(axis=0)
@@ -123,7 +130,8 @@ def _kernels(rows: Rows) -> tuple[_Kernel, ...]:
 
 
 def _drawn_in(x: Array) -> Array:
-    """Return centred rows, none of which is much longer than others."""
+    """Return centred rows, none of which is much farther from the middle than others."""
+    x = x - np.median(x, axis=0)
     length = np.linalg.norm(x, axis=1)
     limit = _DRAWN_IN * float(np.median(length))
     x = x * np.divide(limit, length, out=np.ones_like(length), where=length > limit)[:, None]

@@ -18,6 +18,7 @@ from latalign.io.protocol import Location
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
 from latalign.on_disk import apply_file, load_map, read_pairs, refuse_same_file
+from latalign.relation import require_related
 from latalign.select import SCORINGS
 
 _FILES = """
@@ -125,6 +126,21 @@ def main() -> None:
     show_default=True,
     help="fast multiplies float32 blocks; ill-conditioned rows are then read again in float64.",
 )
+@click.option(
+    "--robust",
+    is_flag=True,
+    help="Let pairs that do not seem to correspond count less, or nothing. Takes some ten times as long.",
+)
+@click.option(
+    "--uncertainty",
+    is_flag=True,
+    help="Keep in the map file how far off a mapped row may be, for apply --uncertainty.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Fit pairs that cannot be told from shuffled ones, too.",
+)
 @click.option("--source-name", metavar="TEXT", help="The name of the source model, kept in the map file.")
 @click.option("--target-name", metavar="TEXT", help="The name of the target model, kept in the map file.")
 @click.option("--dataset", metavar="TEXT", help="The name of the data, kept in the map file.")
@@ -143,6 +159,9 @@ def fit(
     holdout: float,
     seed: int,
     precision: str,
+    robust: bool,
+    uncertainty: bool,
+    force: bool,
     source_name: str | None,
     target_name: str | None,
     dataset: str | None,
@@ -152,7 +171,9 @@ def fit(
 
     Row i of both is the same thing, seen by two models.
     The map is fitted on all pairs; the held-out figures come from a second fit without some of them.
+    Pairs that cannot be told from shuffled ones are refused (a permutation test, p > 0.05).
     """
+    from latalign.calibration import calibrate
     from latalign.cli import show
     from latalign.heldout import fit_heldout
 
@@ -161,15 +182,19 @@ def fit(
     _call_is_right(refuse_same_file, output, [source.path, target.path])
     with show.working("fitting"):
         X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
-        found = fit_heldout(
-            X, Y, method, holdout=holdout, random_state=seed, scoring=scoring, precision=precision, **given
-        )
-        found.map.save(output, source=source_name, target=target_name, dataset=dataset)
+        if not force:
+            require_related(X, Y, "fit", "Where that cannot be, --force fits them as they are.")
+        given |= {"scoring": scoring, "precision": precision, "robust": robust}
+        found = fit_heldout(X, Y, method, holdout=holdout, random_state=seed, **given)
+        fitted = found.map
+        if uncertainty:
+            fitted = calibrate(fitted, X, Y, robust=robust, random_state=seed)
+        fitted.save(output, source=source_name, target=target_name, dataset=dataset)
     if as_json:
         _print_json(
             {
                 "output": str(output),
-                **_map_json(found.map),
+                **_map_json(fitted),
                 "source": source_name,
                 "target": target_name,
                 "dataset": dataset,
@@ -177,10 +202,10 @@ def fit(
             }
         )
         return
-    tables = list(show.evidence_tables(found.map))
+    tables = list(show.evidence_tables(fitted))
     if found.heldout is not None:
         tables.append(show.evaluation_table(found.heldout, "held-out pairs"))
-    _print([show.line(f"{output}: {show.described(found.map)}"), *tables])
+    _print([show.line(f"{output}: {show.described(fitted)}"), *tables])
 
 
 @main.command(epilog=_FILES + EXIT_STATUSES)
@@ -193,9 +218,32 @@ def fit(
     type=click.IntRange(min=1),
     help="The rows in memory at a time; as many as make 4 MiB of float32 unless given.",
 )
+@click.option(
+    "--uncertainty",
+    is_flag=True,
+    help="Write for each row the distance from its true place that it is within with a probability of "
+    "--level: a column 'uncertainty' of a Parquet file, else a file beside the output, OUTPUT.uncertainty.npy. "
+    "The map must know it (fit --uncertainty).",
+)
+@click.option(
+    "--level",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="The probability that --uncertainty is for.",
+)
 @_json_option
 @debug_option
-def apply(map_file: Path, input: Location, output: Location, batch_rows: int | None, as_json: bool) -> None:
+def apply(
+    map_file: Path,
+    input: Location,
+    output: Location,
+    batch_rows: int | None,
+    uncertainty: bool,
+    level: float,
+    as_json: bool,
+) -> None:
     """Map the rows of INPUT into another file.
 
     They are mapped in blocks: any number of rows needs the same memory. They keep their dtype; from
@@ -206,13 +254,19 @@ def apply(map_file: Path, input: Location, output: Location, batch_rows: int | N
     _call_is_right(refuse_same_file, output.path, [input.path, map_file])
     began = time.perf_counter()
     with show.working("mapping") as advance:
-        done = apply_file(load_map(map_file), input, output, batch_rows=batch_rows, progress=advance)
+        options = {"batch_rows": batch_rows, "level": level if uncertainty else None}
+        done = apply_file(load_map(map_file), input, output, progress=advance, **options)
     if as_json:
         _print_json(done.to_json())
         return
     seconds = time.perf_counter() - began
     shape = f"{done.rows:,} rows, {done.dim_source} → {done.dim_target} dimensions, {done.dtype}"
-    _print([show.line(f"{done.output}: {shape}, in {seconds:.1f} s")])
+    lines = [f"{done.output}: {shape}, in {seconds:.1f} s"]
+    if done.uncertainty is not None:
+        lines.append(
+            f"{done.uncertainty}: the distance from its true place that a row is within, at {level:g}"
+        )
+    _print([show.line("\n".join(lines))])
 
 
 @main.command(epilog=_FILES + EXIT_STATUSES)

@@ -15,7 +15,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         ".npy": Format(npy.read, npy.write),
         ".safetensors": Format(safetensors.read, safetensors.write),
-        ".parquet": Format(parquet.read, parquet.write),
+        ".parquet": Format(parquet.read, parquet.write, tables=True),
     }
 )
 
@@ -97,6 +97,11 @@ def write_rows(
     """
     location = locate(file)
     return FORMATS[_suffix(location.path)].write(location, shape, like)
+
+
+def holds_columns(file: str | PathLike[str] | Location) -> bool:
+    """Tell whether a column of numbers can be written beside the rows of a file of that format."""
+    return FORMATS[_suffix(locate(file).path)].tables
 
 
 def _suffix(path: Path) -> str:

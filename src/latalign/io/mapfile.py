@@ -220,6 +220,11 @@ def _parsed(path: str | PathLike[str], text: str | None) -> MapHeader:
             f"{path} holds a map of kind {values.get('kind')!r}; this latalign ({__version__}) reads "
             f"{', '.join(map(repr, KINDS))}. Update latalign."
         )
+    if values["format"] == FORMAT_WITH_UNCERTAINTY and not KINDS[values["kind"]].optional:
+        raise ValueError(
+            f"{path} is not a sound map file: a map of kind {values['kind']!r} has format {FORMAT}, it says "
+            f"{values['format']}"
+        )
     names = {field.name for field in fields(MapHeader)}
     if set(values) != names:
         raise ValueError(

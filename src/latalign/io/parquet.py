@@ -54,6 +54,10 @@ def write(location: Location, shape: Shape, like: Reader | None) -> Iterator[Par
     import pyarrow.parquet as pq
 
     schema, position = _schema(pa, location, shape, like)
+    if shape.column is not None:
+        if shape.column in schema.names:
+            raise ValueError(f"{location.path} has a column {shape.column!r} already; rename it first")
+        schema = schema.append(pa.field(shape.column, pa.float64()))
     # Floats repeat too seldom for a dictionary.
     others: Any = [name for name in schema.names if name != schema.names[position]]
     with written_beside(location.path) as file:
@@ -178,8 +182,10 @@ class ParquetWriter:
         """Write the next rows, and the other columns that stand beside them."""
         field_ = self._schema.field(self._position)
         lists = self._lists(field_.type, block.rows)
-        columns = [lists] if len(self._schema) == 1 else list(block.beside.columns)
+        columns = [lists] if block.beside is None else list(block.beside.columns)
         columns[self._position] = lists
+        if block.column is not None:
+            columns.append(self._pa.array(block.column))
         self._into.write_batch(self._pa.record_batch(columns, schema=self._schema))
         self.written += len(block.rows)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from latalign._validation import Rows
+from latalign._validation import Array, Rows
 
 
 @final
@@ -48,10 +48,13 @@ class Block:
     beside : object
         What else the file holds of the same rows (the other columns of a table), in the format's own
         form; None where there is nothing.
+    column : (n,) array or None
+        Numbers to be written beside the rows, in a column of their own (see `Shape`).
     """
 
     rows: Rows
     beside: Any = None
+    column: Array | None = None
 
 
 class Reader(Protocol):
@@ -101,11 +104,16 @@ class Writer(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is known of an array before its first row is written."""
+    """What is known of an array before its first row is written.
+
+    With a `column` each block brings numbers to go into a column of that name; only formats of tables
+    have any (see `Format`).
+    """
 
     rows: int
     dim: int
     dtype: np.dtype[Any]
+    column: str | None = None
 
 
 @final
@@ -121,10 +129,13 @@ class Format:
         ``write(location, shape, like)``: a context manager that gives a `Writer`, and renames the file
         into place when exactly ``shape.rows`` rows were appended. `like` is the reader of the rows'
         origin, or None: a format that holds more than the rows may take the rest from there.
+    tables : bool
+        Whether a column of numbers may stand beside the rows (`Shape.column`).
     """
 
     read: Callable[[Location], Reader]
     write: Callable[[Location, Shape, Reader | None], AbstractContextManager[Writer]]
+    tables: bool = False
 
 
 def check_dtype(location: Location, dtype: np.dtype[Any]) -> None:
