@@ -59,7 +59,7 @@ def test_gross_outliers_on_either_side(rng):
 
 
 def test_weights_are_multiplied_and_duplicates_stay_together(rng):
-    X, Y, shuffled, _, _ = problem(rng, 100, 6)
+    X, _, shuffled, _, _ = problem(rng, 100, 6)
     twice = latalign.fit(np.vstack([X, X]), np.vstack([shuffled, shuffled]), "affine", robust=True)
     weighted = latalign.fit(X, shuffled, "affine", sample_weight=np.full(100, 2.0), robust=True)
     np.testing.assert_allclose(twice.matrix, weighted.matrix, rtol=1e-6)

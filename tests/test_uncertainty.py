@@ -147,7 +147,7 @@ class TestFile:
         save_file(
             {**tensors, "uncertainty.scores": tensors["uncertainty.scores"][::-1].copy()}, path, metadata
         )
-        with pytest.raises(ValueError, match="not a sound map file: Uncertainty needs .* sorted"):
+        with pytest.raises(ValueError, match=r"not a sound map file: Uncertainty needs .* sorted"):
             AffineMap.load(path)
 
 
