@@ -34,7 +34,7 @@ _SETTLED = 0.02
 # is than other rows' targets; those are looked at among so many rows.
 _FEW_PER_DIM, _OTHERS = 4, 256
 _FAR = 2.5  # times the median distance from the middle
-_FEWEST = 5  # of fewer pairs none can be told from the others
+_FEWEST = 5  # of fewer different pairs none can be told from the others
 _BLOCK_ROWS = 2048
 
 
@@ -101,7 +101,8 @@ def weighed(pairs: Pairs) -> Weighed:
 def downweighted(pairs: Pairs) -> tuple[Pairs, dict[str, float]]:
     """Return the pairs that count, with their weights, and how many were given how little weight."""
     pairs.require_finite()
-    factor = weighed(pairs).factor if len(pairs) >= _FEWEST else np.ones(len(pairs))
+    different = len(pairs) and int(groups_of(pairs).max()) + 1
+    factor = weighed(pairs).factor if different >= _FEWEST else np.ones(len(pairs))
     kept = np.flatnonzero(factor)
     weight = factor if pairs.weight is None else factor * pairs.weight
     record = {
@@ -180,7 +181,9 @@ def _log_distances(a: Rows, b: Rows, *, paired: bool = False) -> Array:
 
 def _near(rows: Rows) -> Array:
     """Return weights under which rows far from the middle have no more of a say than others."""
-    away = np.linalg.norm(rows - np.median(rows, axis=0), axis=1).astype(np.float64)
+    x = rows.astype(np.float64)
+    x /= np.abs(x).max() or 1.0  # so that no square overflows
+    away = np.linalg.norm(x - np.median(x, axis=0), axis=1)
     limit = _FAR * float(np.median(away))
     if limit <= 0:  # most rows are the same
         return np.ones(len(rows))
