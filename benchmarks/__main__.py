@@ -10,7 +10,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from benchmarks import applying, fitting, selection
+from benchmarks import applying, doubt, fitting, selection
 from benchmarks.harness import Figure
 
 SUITES = {
@@ -24,6 +24,7 @@ SUITES = {
         fitting.many_rows,
         applying.apply,
         selection.selection,
+        doubt.doubt,
     )
 }
 

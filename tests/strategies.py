@@ -84,6 +84,7 @@ def answers(call, *more):
     """Return the answer, or None where the call refused in words that tell why; `more` may be said too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", latalign.IllConditionedWarning)
+        warnings.simplefilter("ignore", latalign.UnrelatedPairsWarning)
         try:
             return call()
         except ValueError as error:

@@ -14,12 +14,13 @@ HOME = Path(latalign.__file__).parent
 
 # From the innermost room outward. A module may import its own row and those above it.
 ROOMS = [
-    {"_version", "_validation", "_linalg", "_rowsum", "evidence", "io"},
+    {"_version", "_validation", "_linalg", "_rowsum", "evidence", "uncertainty", "io"},
     {"moments", "maps", "anchors", "stitching", "relative"},
     {
         "metrics",
         "least_squares",
         "paths",
+        "leave_one_out",
         "on_disk",
         "searching",
         "pairing",
@@ -30,6 +31,7 @@ ROOMS = [
     {"solve"},
     {"methods"},
     {"select"},
+    {"relation", "robust"},
     {"fitting", "dealing"},
     {
         "_aligner",
@@ -46,6 +48,8 @@ ROOMS = [
         "agreement",
         "streamed",
         "unpaired",
+        "auditing",
+        "calibration",
     },
     {"torch", "experiments", "cli"},
 ]

@@ -131,7 +131,7 @@ def test_unsound_tensors(tmp_path, tensors, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "has map format 2; this latalign .* reads format 1"),
+        ({"format": 3}, "has map format 3; this latalign .* reads formats 1 and 2"),
         ({"format": None}, "has map format None"),
         ({"format": 1.0}, "has map format 1.0"),
         ({"format": True}, "has map format True"),

@@ -72,6 +72,7 @@ def test_a_path_is_what_solving_for_each_value_gives(rng, size, name):
     np.testing.assert_allclose(method.fold_errors(train, heldout, grid), slow, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::latalign.UnrelatedPairsWarning")  # eleven noisy pairs
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_leave_one_out_is_leaving_one_out(rng, size, weighted):

@@ -34,11 +34,15 @@ from latalign.maps import AffineMap, Chain, Map, Normalize
 from latalign.methods import METHODS
 from latalign.moments import Moments, accumulate
 from latalign.optimal_design import d_optimal_anchors
+from latalign.relation import UnrelatedPairsWarning
 from latalign.relative import RelativeMap
 from latalign.select import cross_validate
 from latalign.stitching import StitchingMap
+from latalign.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
+    from latalign.auditing import Audit, Suspicion, audit
+    from latalign.calibration import calibrate
     from latalign.closest_points import IcpFit, icp
     from latalign.comparison import Comparison, compare
     from latalign.curve_results import CurveCheck, CurvePoint, Forecast, LearningCurve, Saving
@@ -67,6 +71,7 @@ __all__ = [
     "METHODS",
     "AffineAligner",
     "AffineMap",
+    "Audit",
     "AutoAligner",
     "Candidate",
     "Chain",
@@ -99,11 +104,16 @@ __all__ = [
     "SimilarityAligner",
     "StitchingEvidence",
     "StitchingMap",
+    "Suspicion",
+    "Uncertainty",
+    "UnrelatedPairsWarning",
     "Verdict",
     "__version__",
     "accumulate",
     "apply_file",
     "apply_folder",
+    "audit",
+    "calibrate",
     "class_means",
     "compare",
     "compare_files",
@@ -135,6 +145,8 @@ __all__ = [
 # scikit-learn takes a second to import, and scipy.spatial a tenth; only who uses them pays for it. What
 # reads files comes when it is asked for as well.
 _LATER = {
+    "auditing": ("Audit", "Suspicion", "audit"),
+    "calibration": ("calibrate",),
     "closest_points": ("IcpFit", "icp"),
     "comparison": ("Comparison", "compare"),
     "curve_results": ("CurveCheck", "CurvePoint", "Forecast", "LearningCurve", "Saving"),

@@ -23,10 +23,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 
 from latalign._validation import Pairs, Rows
-from latalign.fitting import require_moments, solve_folds, warn_if_undetermined
+from latalign.fitting import require_moments, solve_folds, warn_if_undetermined, with_robust
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
 from latalign.moments import Grams, Moments, Precision, moments_of_pairs
+from latalign.robust import downweighted
 from latalign.select import Folds
 
 _DTYPES = [np.float64, np.float32, np.float16]
@@ -54,6 +55,7 @@ class BaseAligner(
 
     _method: ClassVar[str]
     precision: Precision
+    robust: bool
 
     @abstractmethod
     def __init__(self) -> None: ...
@@ -77,9 +79,11 @@ class BaseAligner(
             As in `latalign.fit`.
         """
         pairs, flat = self._checked(X, y, sample_weight, reset=True, ensure_min_samples=2)
+        pairs, record = downweighted(pairs) if self.robust else (pairs, None)
         self._start(pairs, flat, whole=True)
         self._add(pairs)
-        self._map = self._solved(pairs)
+        fitted = self._solved(pairs)
+        self._map = fitted if record is None else with_robust(fitted, record)
         return self
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -98,8 +102,10 @@ class BaseAligner(
         Raises
         ------
         TypeError, ValueError
-            If the batch is not sound or of other widths. What was seen before stays.
+            If the batch is not sound or of other widths. What was seen before stays. And where the aligner
+            is robust: that takes all pairs at once.
         """
+        self._require_not_robust("partial_fit")
         first = not self.__sklearn_is_fitted__()
         pairs, flat = self._checked(X, y, sample_weight, reset=first)
         if first:
@@ -126,6 +132,7 @@ class BaseAligner(
             As in `latalign.fit_moments`.
         """
         require_moments(folds, f"{type(self).__name__}.fit_moments")
+        self._require_not_robust("fit_moments")
         self._folds, self._map = folds, None
         self._flat = False
         self.n_features_in_ = folds[0].dim_source
@@ -209,6 +216,13 @@ class BaseAligner(
             raise NotFittedError(
                 f"This {type(self).__name__} instance is not fitted yet. Call 'fit', 'partial_fit' or "
                 "'fit_moments' first."
+            )
+
+    def _require_not_robust(self, caller: str) -> None:
+        if self.robust:
+            raise ValueError(
+                f"{type(self).__name__}(robust=True).{caller}: a robust fit weighs each pair by its error, so it "
+                "needs all rows at once: call fit(X, y). Moments do not know their rows; give robust=False."
             )
 
     def _given(self) -> Mapping[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, final
 
+import numpy as np
+
 from latalign._aligner import BaseAligner
 from latalign._validation import Pairs, require_folds
-from latalign.fitting import fit, needs_folds
+from latalign.fitting import fit_pairs, needs_folds, warn_if_undetermined
 from latalign.maps import AffineMap
 from latalign.moments import Grams, Precision
 from latalign.select import Scoring, default_folds
@@ -18,9 +20,12 @@ _STREAM_FOLDS = 5
 class _RigidFamily(BaseAligner):
     """The aligners whose maps keep angles: poor regressors where the truth is no rotation."""
 
-    def __init__(self, *, reflection: bool = True, precision: Precision = "double") -> None:
+    def __init__(
+        self, *, reflection: bool = True, precision: Precision = "double", robust: bool = False
+    ) -> None:
         self.reflection = reflection
         self.precision = precision
+        self.robust = robust
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -38,6 +43,8 @@ class RigidAligner(_RigidFamily):
         Whether a reflection is allowed.
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
+    robust : bool
+        Whether pairs that do not seem to correspond count less, or nothing, in `fit`.
 
     Examples
     --------
@@ -63,6 +70,8 @@ class OrthogonalAligner(_RigidFamily):
         Whether a reflection is allowed.
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
+    robust : bool
+        Whether pairs that do not seem to correspond count less, or nothing, in `fit`.
 
     Examples
     --------
@@ -87,6 +96,8 @@ class SimilarityAligner(_RigidFamily):
         Whether a reflection is allowed.
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
+    robust : bool
+        Whether pairs that do not seem to correspond count less, or nothing, in `fit`.
 
     Examples
     --------
@@ -109,6 +120,8 @@ class LinearAligner(BaseAligner):
     ----------
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
+    robust : bool
+        Whether pairs that do not seem to correspond count less, or nothing, in `fit`.
 
     Examples
     --------
@@ -122,8 +135,9 @@ class LinearAligner(BaseAligner):
 
     _method = "linear"
 
-    def __init__(self, *, precision: Precision = "double") -> None:
+    def __init__(self, *, precision: Precision = "double", robust: bool = False) -> None:
         self.precision = precision
+        self.robust = robust
 
 
 @final
@@ -134,6 +148,8 @@ class AffineAligner(BaseAligner):
     ----------
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
+    robust : bool
+        Whether pairs that do not seem to correspond count less, or nothing, in `fit`.
 
     Examples
     --------
@@ -147,8 +163,9 @@ class AffineAligner(BaseAligner):
 
     _method = "affine"
 
-    def __init__(self, *, precision: Precision = "double") -> None:
+    def __init__(self, *, precision: Precision = "double", robust: bool = False) -> None:
         self.precision = precision
+        self.robust = robust
 
 
 class _Selecting(BaseAligner):
@@ -185,6 +202,8 @@ class RidgeAligner(_Selecting):
         Folds that `partial_fit` deals its rows out to; 5 unless given.
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
+    robust : bool
+        Whether pairs that do not seem to correspond count less, or nothing, in `fit`.
     random_state : int or None
         Deals the rows out.
 
@@ -206,11 +225,13 @@ class RidgeAligner(_Selecting):
         alpha: float | Literal["auto"] = "auto",
         n_folds: int | None = None,
         precision: Precision = "double",
+        robust: bool = False,
         random_state: int | None = 0,
     ) -> None:
         self.alpha = alpha
         self.n_folds = n_folds
         self.precision = precision
+        self.robust = robust
         self.random_state = random_state
 
     def _open(self) -> bool:
@@ -230,6 +251,8 @@ class ShrunkAligner(_Selecting):
         Folds of the cross-validation; as in `latalign.fit` unless given, and 5 after `partial_fit`.
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
+    robust : bool
+        Whether pairs that do not seem to correspond count less, or nothing, in `fit`.
     random_state : int or None
         Draws the folds.
 
@@ -252,11 +275,13 @@ class ShrunkAligner(_Selecting):
         alpha: float | Literal["auto"] = "auto",
         n_folds: int | None = None,
         precision: Precision = "double",
+        robust: bool = False,
         random_state: int | None = 0,
     ) -> None:
         self.alpha = alpha
         self.n_folds = n_folds
         self.precision = precision
+        self.robust = robust
         self.random_state = random_state
 
 
@@ -274,6 +299,8 @@ class LowRankAligner(_Selecting):
         Folds of the cross-validation; as in `latalign.fit` unless given, and 5 after `partial_fit`.
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
+    robust : bool
+        Whether pairs that do not seem to correspond count less, or nothing, in `fit`.
     random_state : int or None
         Draws the folds.
 
@@ -297,12 +324,14 @@ class LowRankAligner(_Selecting):
         alpha: float | Literal["auto"] = "auto",
         n_folds: int | None = None,
         precision: Precision = "double",
+        robust: bool = False,
         random_state: int | None = 0,
     ) -> None:
         self.rank = rank
         self.alpha = alpha
         self.n_folds = n_folds
         self.precision = precision
+        self.robust = robust
         self.random_state = random_state
 
 
@@ -318,6 +347,8 @@ class AutoAligner(_Selecting):
         Folds of the cross-validation; as in `latalign.fit` unless given, and 5 after `partial_fit`.
     precision : {"double", "fast"}
         The dtype in which rows are multiplied.
+    robust : bool
+        Whether pairs that do not seem to correspond count less, or nothing, in `fit`.
     random_state : int or None
         Draws the folds.
 
@@ -338,11 +369,13 @@ class AutoAligner(_Selecting):
         scoring: Scoring = "mse",
         n_folds: int | None = None,
         precision: Precision = "double",
+        robust: bool = False,
         random_state: int | None = 0,
     ) -> None:
         self.scoring: Scoring = scoring
         self.n_folds = n_folds
         self.precision = precision
+        self.robust = robust
         self.random_state = random_state
 
     def _given(self) -> Mapping[str, Any]:
@@ -359,12 +392,14 @@ class AutoAligner(_Selecting):
                 f'AutoAligner(scoring="{self.scoring}") compares held-out rows and needs fit(X, y); '
                 'moments give scoring="mse"'
             )
-        return fit(
-            pairs.source,
-            pairs.target,
-            sample_weight=pairs.weight,
+        fitted = fit_pairs(
+            pairs,
+            "auto",
+            {},
             scoring=self.scoring,
             n_folds=self.n_folds,
             precision=self.precision,
-            random_state=self.random_state,
+            rng=np.random.default_rng(self.random_state),
         )
+        warn_if_undetermined(fitted)
+        return fitted

@@ -72,6 +72,9 @@ class Evidence:
         Every method that was tried, best first; empty where the method was given.
     heldout : dict of str to float, or None
         Errors on pairs that a fit by the same recipe did not see.
+    robust : dict of str to float, or None
+        Of a robust fit, how many ``pairs`` there were; how many of them were ``ignored`` (a weight of
+        zero) and how many more ``downweighted`` (less than one); and the ``weight`` of all together.
     """
 
     anchors: int
@@ -85,13 +88,16 @@ class Evidence:
     baseline: float | None = None
     candidates: tuple[Candidate, ...] = ()
     heldout: Mapping[str, float] | None = None
+    robust: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values; numbers that JSON has no word for become null.
 
-        A `scale` is there only where there is one.
+        A `scale` and `robust` are there only where there is one.
         """
         record = cast("dict[str, Any]", plain(asdict(self)))
+        if self.robust is None:
+            del record["robust"]
         for part in (record, *record["candidates"]):
             if part["scale"] is None:
                 del part["scale"]
@@ -114,8 +120,9 @@ class Evidence:
             Candidate(**_checked(entry, Candidate, "candidate")) for entry in cast("list[object]", entries)
         )
         values["candidates"] = candidates
-        if values.get("heldout") is not None:
-            values["heldout"] = _figures(values["heldout"])
+        for name in ("heldout", "robust"):
+            if values.get(name) is not None:
+                values[name] = _figures(values[name], name)
         return Evidence(**values)
 
 
@@ -188,6 +195,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "baseline": (int, float, type(None)),
     "candidates": list,
     "heldout": (dict, type(None)),
+    "robust": (dict, type(None)),
 }
 _COUNTS = ("anchors", "heldout_anchors", "epochs", "best_epoch", "rank", "target_rank")
 
@@ -216,11 +224,11 @@ def _checked(record: object, kind: type, name: str) -> dict[str, Any]:
     return values
 
 
-def _figures(record: dict[str, Any]) -> dict[str, float]:
-    """Return held-out figures as numbers; what `plain` wrote as null was no number."""
+def _figures(record: dict[str, Any], name: str) -> dict[str, float]:
+    """Return figures as numbers; what `plain` wrote as null was no number."""
     for key, value in record.items():
         if not isinstance(value, (int, float, type(None))) or isinstance(value, bool):
-            raise ValueError(f"evidence.heldout.{key} has the wrong type, {type(value).__name__}")
+            raise ValueError(f"evidence.{name}.{key} has the wrong type, {type(value).__name__}")
     return {key: math.nan if value is None else float(value) for key, value in record.items()}
 
 

@@ -14,6 +14,7 @@ from latalign.evaluation import Evaluation, evaluate
 from latalign.evidence import IllConditionedWarning
 from latalign.fitting import fit
 from latalign.maps import AffineMap
+from latalign.relation import UnrelatedPairsWarning
 from latalign.select import groups_of, held_out
 
 # Below this many held-out rows the figures are too rough to tell one map from another.
@@ -128,6 +129,7 @@ def _on_heldout(
         with warnings.catch_warnings():
             # The fit on all pairs has said it already.
             warnings.simplefilter("ignore", IllConditionedWarning)
+            warnings.simplefilter("ignore", UnrelatedPairsWarning)
             second = fit(train.source, train.target, method, random_state=random_state, **options)
         return evaluate(second, unseen.source, unseen.target, random_state=random_state)
     except ValueError as error:

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from latalign._linalg import EPS, svd
 from latalign._validation import Array, Rows, all_finite, as_rows, require_finite
 from latalign.evidence import Evidence
-from latalign.io.mapfile import MapHeader, read_map, write_map
+from latalign.io.mapfile import FORMAT, FORMAT_WITH_UNCERTAINTY, MapHeader, read_map, write_map
+from latalign.uncertainty import Uncertainty
 
 _BLOCK_ROWS = 4096
 _PIECE_ROWS = 512
@@ -70,6 +71,9 @@ class AffineMap:
         How it was found.
     evidence : Evidence or None
         How far to trust it, where it was fitted.
+    uncertainty : Uncertainty or None
+        How far off each mapped row may be, where `latalign.calibrate` has told. Maps that are made of
+        this one (``f >> g``, ``inverse``) do not have it.
 
     Examples
     --------
@@ -92,6 +96,7 @@ class AffineMap:
     target_mean: Array
     method: str = "given"
     evidence: Evidence | None = None
+    uncertainty: Uncertainty | None = None
 
     def __post_init__(self) -> None:
         for name in ("source_mean", "matrix", "target_mean"):
@@ -107,6 +112,12 @@ class AffineMap:
                 f"(dim_source,) and (dim_target,); got matrix {self.matrix.shape}, source_mean {source}, "
                 f"target_mean {target}"
             )
+        if self.uncertainty is not None:
+            dims = self.uncertainty.dim_source, self.uncertainty.dim_target
+            if dims != self.matrix.shape:
+                raise ValueError(
+                    f"AffineMap needs an uncertainty of its own dimensions, {self.matrix.shape}; got one of {dims}"
+                )
 
     @staticmethod
     def of(matrix: ArrayLike, offset: ArrayLike | None = None) -> AffineMap:
@@ -300,6 +311,8 @@ class AffineMap:
             "matrix": self.matrix,
             "target_mean": self.target_mean,
         }
+        if self.uncertainty is not None:
+            tensors |= {f"uncertainty.{name}": part for name, part in self.uncertainty.tensors().items()}
         header = MapHeader(
             method=self.method,
             dim_source=self.dim_source,
@@ -308,6 +321,7 @@ class AffineMap:
             target=target,
             dataset=dataset,
             evidence=None if self.evidence is None else self.evidence.to_json(),
+            format=FORMAT if self.uncertainty is None else FORMAT_WITH_UNCERTAINTY,
         )
         write_map(path, tensors, header)
 
@@ -325,7 +339,10 @@ class AffineMap:
         tensors, header = read_map(path, "affine")
         try:
             evidence = None if header.evidence is None else Evidence.from_json(header.evidence)
-            return AffineMap(**tensors, method=header.method, evidence=evidence)
+            own = {name: part for name, part in tensors.items() if "." not in name}
+            beside = {name.partition(".")[2]: part for name, part in tensors.items() if name not in own}
+            uncertainty = Uncertainty(**beside) if beside else None
+            return AffineMap(**own, method=header.method, evidence=evidence, uncertainty=uncertainty)
         except ValueError as error:
             raise ValueError(f"{path} is not a sound map file: {error}") from error
 

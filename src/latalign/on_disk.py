@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,10 +12,10 @@ from typing import Any, final
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from latalign._validation import Rows, require_finite
+from latalign._validation import Array, Rows, require_finite
 from latalign.anchors import pair_by_id
 from latalign.io.ahead import ahead
-from latalign.io.arrays import Source, locate, open_rows, write_rows
+from latalign.io.arrays import Source, holds_columns, locate, open_rows, write_rows
 from latalign.io.files import is_remote, unchanged
 from latalign.io.mapfile import read_header
 from latalign.io.protocol import Block, Location, Reader, Shape, Writer
@@ -30,6 +30,7 @@ AnyMap = AffineMap | StitchingMap | RelativeMap
 
 # The larger of a block's two sides stays near this many values: 4 MiB of float32, within a cache.
 _BLOCK_VALUES = 1 << 20
+_COLUMN = "uncertainty"
 
 
 @final
@@ -45,6 +46,8 @@ class Applied:
     dtype : str
     parts : int
         The files it is made of.
+    uncertainty : str or None
+        Where the uncertainty of the rows stands: the column or the file.
     """
 
     output: str
@@ -53,10 +56,14 @@ class Applied:
     dim_target: int
     dtype: str
     parts: int = 1
+    uncertainty: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values."""
-        return asdict(self)
+        """Return the record as plain JSON values; `uncertainty` is there only where it was asked for."""
+        record = asdict(self)
+        if self.uncertainty is None:
+            del record["uncertainty"]
+        return record
 
 
 def load_map(path: str | PathLike[str]) -> AnyMap:
@@ -144,6 +151,7 @@ def apply_file(
     output: AnyFile,
     *,
     batch_rows: int | None = None,
+    level: float | None = None,
     threads: int | None = None,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> Applied:
@@ -161,6 +169,10 @@ def apply_file(
         The rows of a block; as many as make 4 MiB of float32 unless given.
     threads : int, optional
         How many threads there may be; as many as there are processors unless given.
+    level : float, optional
+        If given, also write the distance from each mapped row within which its true place lies with
+        that probability (`Uncertainty.radius`), float64: as a column ``uncertainty`` of a Parquet file,
+        and for other formats as a file of shape (rows, 1) beside the output, ``name.uncertainty.npy``.
     progress : callable, optional
         Called after every block with the number of rows that are done, and of all rows or None.
 
@@ -175,8 +187,9 @@ def apply_file(
     OSError
         If the output cannot be written, as on a full disk.
     ValueError
-        If the input is not sound, not as wide as the map takes, not finite, or the output is the input.
-        Whatever is raised, no output is left and an older one stays as it was.
+        If the input is not sound, not as wide as the map takes, not finite, or the output is the input; or
+        a `level` is given and the map does not know its uncertainty, or not for that level. Whatever is
+        raised, no output is left and an older one stays as it was.
 
     Examples
     --------
@@ -194,15 +207,25 @@ def apply_file(
     """
     require_batch(batch_rows)
     goal = locate(output)
+    beside = None if level is None or holds_columns(goal) else _beside(goal)
+    radius = None if level is None else _radius(map_, level)
+    column = None if radius is None or beside is not None else _COLUMN
     reader = open_rows(input)
-    refuse_same_file(goal.path, [*reader.files, reader.location.path])
+    for path in [goal.path] if beside is None else [goal.path, beside.path]:
+        refuse_same_file(path, [*reader.files, reader.location.path])
     require_width(map_, reader)
-    with (
-        limited(threads),
-        write_rows(goal, Shape(reader.rows, map_.dim_target, float_of(reader)), reader) as writer,
-    ):
-        done = map_rows(map_, reader, writer, batch_rows=batch_rows, threads=threads, progress=progress)
-    return Applied(str(goal), done, map_.dim_source, map_.dim_target, str(float_of(reader)))
+    shape = Shape(reader.rows, map_.dim_target, float_of(reader), column)
+    with ExitStack() as open_:
+        open_.enter_context(limited(threads))
+        writer = open_.enter_context(write_rows(goal, shape, reader))
+        second = None
+        if beside is not None:
+            second = open_.enter_context(write_rows(beside, Shape(reader.rows, 1, np.dtype(np.float64))))
+        options: dict[str, Any] = {"batch_rows": batch_rows, "threads": threads, "progress": progress}
+        done = map_rows(map_, reader, writer, radius=radius, second=second, **options)
+    where = None if level is None else f"{goal.path}:{_COLUMN}" if beside is None else str(beside)
+    sizes = done, map_.dim_source, map_.dim_target
+    return Applied(str(goal), *sizes, str(float_of(reader)), uncertainty=where)
 
 
 def map_rows(
@@ -215,8 +238,12 @@ def map_rows(
     batch_rows: int | None = None,
     threads: int | None = None,
     progress: Callable[[int, int | None], object] | None = None,
+    radius: Callable[[Rows], Array] | None = None,
+    second: Writer | None = None,
 ) -> int:
     """Map the rows from `start` to before `stop` and append them, and return how many they were.
+
+    What `radius` makes of the rows goes into a column beside the mapped ones, or to a `second` writer.
 
     Raises
     ------
@@ -237,7 +264,10 @@ def map_rows(
                 if reader.rows is not None:
                     require_finite_rows(reader)
                 raise
-            writer.append(Block(out, block.beside))
+            away = None if radius is None else radius(block.rows)
+            writer.append(Block(out, block.beside, away if second is None else None))
+            if second is not None and away is not None:
+                second.append(Block(away[:, None]))
             done += len(out)
             if progress is not None:
                 progress(done, reader.rows)
@@ -272,6 +302,23 @@ def float_of(reader: Reader) -> np.dtype[Any]:
 def limited(threads: int | None) -> AbstractContextManager[Any]:
     """Let the libraries of linear algebra have so many threads and no more; None leaves them as they are."""
     return nullcontext() if threads is None else threadpool_limits(threads)
+
+
+def _beside(output: Location) -> Location:
+    """Return the file beside an output that holds the uncertainty of its rows."""
+    return Location(output.path.with_name(f"{output.path.stem}.{_COLUMN}.npy"))
+
+
+def _radius(map_: BlockMap, level: float) -> Callable[[Rows], Array]:
+    """Return the function from rows, before they are mapped, to how far off they may be."""
+    uncertainty = map_.uncertainty if isinstance(map_, AffineMap) else None
+    if uncertainty is None:
+        raise ValueError(
+            "the map does not know how far off its rows may be. Fit it with latalign fit --uncertainty, or give "
+            "it to latalign.calibrate with its anchors and save it again."
+        )
+    quantile = uncertainty.quantile(level)
+    return lambda rows: uncertainty.scales(rows) * quantile
 
 
 def refuse_same_file(output: str | PathLike[str], inputs: Sequence[str | PathLike[str]]) -> None:

@@ -106,7 +106,9 @@ def loo_errors(pairs: Pairs, moments: Moments, alphas: Array, spectrum: Spectrum
     return sums / (moments.weight * moments.dim_target)
 
 
-def best_alpha(moments: Moments, pairs: Pairs | None = None) -> tuple[float, float]:
+def best_alpha(
+    moments: Moments, pairs: Pairs | None = None, spectrum: Spectrum | None = None
+) -> tuple[float, float]:
     """Return the penalty with the smallest error, and the error.
 
     Exact leave-one-out where the rows are in reach, generalized cross-validation elsewhere. Where the
@@ -115,9 +117,9 @@ def best_alpha(moments: Moments, pairs: Pairs | None = None) -> tuple[float, flo
     """
     alphas = alpha_grid(moments)
     if pairs is None:
-        errors = gcv_errors(moments, alphas)
+        errors = gcv_errors(moments, alphas, spectrum)
         return _smallest(alphas, errors)
-    spectrum = Spectrum.of_rows(pairs, moments)
+    spectrum = Spectrum.of_rows(pairs, moments) if spectrum is None else spectrum
     if len(pairs) * moments.dim_source * moments.dim_target * len(alphas) <= _LOO_BUDGET:
         return _smallest(alphas, loo_errors(pairs, moments, alphas, spectrum))
     start = int(np.argmin(gcv_errors(moments, alphas, spectrum)))

@@ -31,11 +31,13 @@ from latalign.methods import METHODS
 from latalign.moments import Moments, Precision
 from latalign.on_disk import limited, read_pairs
 from latalign.pairing import PairStream, Unmatched, fits, paired
+from latalign.relation import require_related, warn_if_unrelated
 from latalign.select import Folds, Scoring
 
 # What is held out of rows that are streamed: it is measured as it is, in memory.
 _HELD_ROWS = 2000
 _SCORED_ROWS = 1000
+_FORCE = "Where that cannot be, --force (refuse_unrelated=False) fits them as they are."
 
 
 def fit_files(
@@ -49,9 +51,11 @@ def fit_files(
     scoring: Scoring = "mse",
     n_folds: int | None = None,
     precision: Precision = "double",
+    robust: bool = False,
     random_state: int = 0,
     threads: int | None = None,
     progress: Progress | None = None,
+    refuse_unrelated: bool = False,
     **parameters: Any,
 ) -> HeldoutFit:
     """Fit a map to the pairs of two sources of any size, and measure its recipe on some that it does not see.
@@ -77,12 +81,17 @@ def fit_files(
         The share of the pairs that the second fit does not see; 0 leaves it out.
     scoring, n_folds, precision
         As in `latalign.fit`.
+    robust : bool
+        As in `latalign.fit`; of pairs that are small enough to be loaded.
     random_state : int
         Draws the folds and the held-out pairs.
     threads : int, optional
         How many threads there may be; as many as there are processors unless given.
     progress : callable, optional
         Called after every block with the number of pairs that are done, and of all pairs or None.
+    refuse_unrelated : bool
+        Whether pairs that cannot be told from shuffled ones are an error instead of a warning. Of pairs that
+        are streamed those that are held out are looked at.
     **parameters
         The parameters of the method: alpha, rank, reflection.
 
@@ -123,8 +132,16 @@ def fit_files(
         pairs = _opened(source, target, id_column, unmatched, "fit")
         if pairs is None:
             X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
+            if refuse_unrelated:
+                require_related(X, Y, "fit", _FORCE)
+            options["robust"] = robust
             return heldout.fit_heldout(X, Y, method, holdout=holdout, random_state=random_state, **options)
-        return _fit_stream(pairs, method, holdout, random_state, options, threads, progress)
+        if robust:
+            raise ValueError(
+                "a robust fit needs its pairs in memory; these are too many. Take some of them, or weigh the "
+                "pairs and give latalign.fit a sample_weight."
+            )
+        return _fit_stream(pairs, method, holdout, random_state, options, threads, progress, refuse_unrelated)
 
 
 def evaluate_files(
@@ -286,6 +303,7 @@ def _fit_stream(
     options: Mapping[str, Any],
     threads: int | None,
     progress: Progress | None,
+    refuse_unrelated: bool,
 ) -> HeldoutFit:
     """Fit from one pass, or from two where the first one's moments are too coarse for the rows."""
     given = {
@@ -305,6 +323,12 @@ def _fit_stream(
         "source" if method == "auto" else METHODS[method].grams,
     )
     dealt = deal_out(pairs, deal, threads=threads, progress=progress)
+    sample = dealt.kept[-1] if holdout else None
+    if sample is not None and len(sample.numbers):
+        if refuse_unrelated:
+            require_related(sample.source, sample.target, "fit", _FORCE)
+        else:
+            warn_if_unrelated(Pairs.of(sample.source, sample.target))
     folds = _filled(dealt.folds)
     first = choose_by_rows(_scored(dealt), scoring) if by_rows else solve_folds(method, folds, given)
     total = sum(folds[1:], folds[0]) + dealt.held

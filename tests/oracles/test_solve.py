@@ -278,7 +278,7 @@ def test_ill_conditioning_is_told(rng):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         latalign.fit(X, X, "ridge")
-        latalign.fit(rng.normal(size=(100, 5)), rng.normal(size=(100, 5)), "affine")
+        latalign.fit(*pairs(rng, 100, 5, 5), "affine")
 
 
 def test_condition_and_rank_are_those_of_the_rows(rng):

@@ -50,6 +50,42 @@ def test_fit_with_weights(data, rows, method, precision):
         assert found.evidence.anchors == len(X[kept])
 
 
+@given(paired(), st.sampled_from(["auto", *METHODS]))
+def test_robust_fit(rows, method):
+    X, Y = rows
+    check = unchanged(X, Y)
+    found = answers(lambda: latalign.fit(X, Y, method, robust=True))
+    check()
+    if found is not None:
+        finite(found)
+        assert found.evidence.robust["pairs"] == len(X)
+
+
+@given(paired())
+def test_audit(rows):
+    X, Y = rows
+    check = unchanged(X, Y)
+    found = answers(lambda: latalign.audit(X, Y), "at least 10 pairs")
+    check()
+    if found is not None:
+        found.to_json()
+        assert set(found.suspicious) <= set(range(len(X)))
+
+
+@given(paired(), st.sampled_from(["rigid", "ridge", "affine", "shrunk"]))
+def test_calibrate(rows, method):
+    X, Y = rows
+    map_ = answers(lambda: latalign.fit(X, Y, method))
+    if map_ is None:
+        return
+    check = unchanged(X, Y)
+    found = answers(lambda: latalign.calibrate(map_, X, Y), "at least 10 different pairs")
+    check()
+    if found is not None:
+        assert np.isfinite(found.uncertainty.radius(X, 0.5)).all()
+        assert np.isfinite(found.uncertainty.error(X)).all()
+
+
 @given(paired(), st.sampled_from(["cosine", "recall@1"]))
 def test_fit_by_another_score(rows, scoring):
     found = answers(lambda: latalign.fit(*rows, scoring=scoring))

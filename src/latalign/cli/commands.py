@@ -161,6 +161,21 @@ def main() -> None:
     show_default=True,
     help="fast multiplies float32 blocks; ill-conditioned rows are then read again in float64.",
 )
+@click.option(
+    "--robust",
+    is_flag=True,
+    help="Let pairs that do not seem to correspond count less, or nothing. Takes some ten times as long.",
+)
+@click.option(
+    "--uncertainty",
+    is_flag=True,
+    help="Keep in the map file how far off a mapped row may be, for apply --uncertainty. Loads the rows.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Fit pairs that cannot be told from shuffled ones, too.",
+)
 @click.option("--source-name", metavar="TEXT", help="The name of the source model, kept in the map file.")
 @click.option("--target-name", metavar="TEXT", help="The name of the target model, kept in the map file.")
 @click.option("--dataset", metavar="TEXT", help="The name of the data, kept in the map file.")
@@ -184,6 +199,9 @@ def fit(
     curve: bool,
     seed: int,
     precision: Any,
+    robust: bool,
+    uncertainty: bool,
+    force: bool,
     source_name: str | None,
     target_name: str | None,
     dataset: str | None,
@@ -195,7 +213,9 @@ def fit(
     Row i of both is the same thing, seen by two models, unless --labels are given.
     The map is fitted on all pairs; the held-out figures come from a second fit without some of them.
     More rows than 32 MiB are read once, block by block: any number of them needs the same memory.
+    Pairs that cannot be told from shuffled ones are refused (a permutation test, p > 0.05).
     """
+    from latalign.calibration import calibrate
     from latalign.cli import show
     from latalign.curves import learning_curve
     from latalign.streamed import fit_files
@@ -219,21 +239,26 @@ def fit(
             holdout=holdout,
             scoring=scoring,
             precision=precision,
+            robust=robust,
             random_state=seed,
             threads=threads,
             progress=advance,
+            refuse_unrelated=not force,
             **given,
         )
-        learned = None
-        if curve:
+        fitted, learned = found.map, None
+        if curve or uncertainty:
             X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
-            learned = learning_curve(X, Y, method, precision=precision, random_state=seed, **given)
-        found.map.save(output, source=source_name, target=target_name, dataset=dataset)
+            if curve:
+                learned = learning_curve(X, Y, method, precision=precision, random_state=seed, **given)
+            if uncertainty:
+                fitted = calibrate(fitted, X, Y, robust=robust, random_state=seed)
+        fitted.save(output, source=source_name, target=target_name, dataset=dataset)
     if as_json:
         _print_json(
             {
                 "output": str(output),
-                **_map_json(found.map),
+                **_map_json(fitted),
                 "source": source_name,
                 "target": target_name,
                 "dataset": dataset,
@@ -242,12 +267,12 @@ def fit(
             }
         )
         return
-    tables = list(show.evidence_tables(found.map))
+    tables = list(show.evidence_tables(fitted))
     if found.heldout is not None:
         tables.append(show.evaluation_table(found.heldout, "held-out pairs"))
     if learned is not None:
         tables.append(show.curve_table(learned))
-    _print([show.line(f"{output}: {show.described(found.map)}"), *tables])
+    _print([show.line(f"{output}: {show.described(fitted)}"), *tables])
 
 
 @main.command(epilog=_FILES + EXIT_STATUSES)
@@ -268,6 +293,21 @@ def fit(
     help="The rows in memory at a time; as many as make 4 MiB of float32 unless given.",
 )
 @_threads_option
+@click.option(
+    "--uncertainty",
+    is_flag=True,
+    help="Write for each row the distance from its true place that it is within with a probability of "
+    "--level: a column 'uncertainty' of a Parquet file, else a file beside the output, OUTPUT.uncertainty.npy. "
+    "The map must know it (fit --uncertainty).",
+)
+@click.option(
+    "--level",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="The probability that --uncertainty is for.",
+)
 @_json_option
 @debug_option
 def apply(
@@ -277,6 +317,8 @@ def apply(
     resume: bool,
     batch_rows: int | None,
     threads: int | None,
+    uncertainty: bool,
+    level: float,
     as_json: bool,
 ) -> None:
     """Map the rows of INPUT into another file, or into a folder.
@@ -293,18 +335,26 @@ def apply(
     with show.working("mapping") as advance:
         map_ = load_map(map_file)
         if is_folder(output):
+            if uncertainty:
+                raise click.UsageError("--uncertainty goes with a file as the output, not a folder")
             done = apply_folder(map_, input, output.path, resume=resume, progress=advance, **options)
         elif resume:
             raise click.UsageError("--resume goes with a folder as the output: -o FOLDER/")
         else:
-            done = apply_file(map_, input, output, progress=advance, **options)
+            wanted = level if uncertainty else None
+            done = apply_file(map_, input, output, level=wanted, progress=advance, **options)
     if as_json:
         _print_json(done.to_json())
         return
     seconds = time.perf_counter() - began
     files = "" if done.parts == 1 else f" in {done.parts:,} files"
     shape = f"{done.rows:,} rows{files}, {done.dim_source} → {done.dim_target} dimensions, {done.dtype}"
-    _print([show.line(f"{done.output}: {shape}, in {seconds:.1f} s")])
+    lines = [f"{done.output}: {shape}, in {seconds:.1f} s"]
+    if done.uncertainty is not None:
+        lines.append(
+            f"{done.uncertainty}: the distance from its true place that a row is within, at {level:g}"
+        )
+    _print([show.line("\n".join(lines))])
 
 
 _OF_PAIRS = [
@@ -317,6 +367,9 @@ _OF_PAIRS = [
     "holdout",
     "curve",
     "precision",
+    "robust",
+    "uncertainty",
+    "force",
     "threads",
 ]
 

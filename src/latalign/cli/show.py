@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from latalign.auditing import Audit
 from latalign.comparison import Comparison
 from latalign.curve_results import CurvePoint, Forecast, LearningCurve
 from latalign.evaluation import Evaluation
@@ -21,7 +22,9 @@ from latalign.io.mapfile import MapHeader
 from latalign.maps import AffineMap
 from latalign.metrics import Likeness
 from latalign.on_disk import AnyMap
+from latalign.relation import INDISTINGUISHABLE
 from latalign.stitching import StitchingMap
+from latalign.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from latalign.model_change import Option, Verdict
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 _BAR_AFTER_SECONDS = 1.0
 _NAMED_METHODS = 2  # of those that a curve saw chosen
+_SUSPICIONS = 20
 # The figures of an evaluation, and which way is better.
 _FIGURES = {
     "mse": "mean squared error ↓",
@@ -104,6 +108,11 @@ def evidence_tables(map_: AnyMap) -> Iterator[Table]:
         facts.add_row("alpha (penalty)", number(evidence.alpha))
     if evidence.target_rank is not None:
         facts.add_row("limited to rank", f"{evidence.target_rank}")
+    if evidence.robust is not None:
+        ignored, less = (int(evidence.robust[name]) for name in ("ignored", "downweighted"))
+        facts.add_row("pairs that count nothing, and less than others", f"{ignored:,}, {less:,}")
+    if map_.uncertainty is not None:
+        facts.add_row("uncertainty of a mapped row, typically", number(_typical(map_.uncertainty)))
     if evidence.scale is not None:
         facts.add_row("scale of the similarity map that it is drawn to", number(evidence.scale))
     yield facts
@@ -191,6 +200,39 @@ def curve_table(found: LearningCurve) -> Table:
         if forecast is not None:
             table.add_row(*_curve_figures(forecast, found.variance), what)
     return table
+
+
+def audit_parts(found: Audit) -> Iterator[Table | Text]:
+    """Yield what an audit found: a verdict, the figures, and the suspicious rows."""
+    if found.p_value > INDISTINGUISHABLE and not found.shift:
+        verdict = "The pairs cannot be told from shuffled ones."
+    elif found.shift:
+        way = "+" if found.shift > 0 else "-"
+        verdict = f"The rows are shifted: for most, the target of row i is row i {way} {abs(found.shift)}."
+    elif found.sound:
+        verdict = "The rows correspond, as far as can be told."
+    else:
+        verdict = f"{len(found.suspicions):,} of {found.rows:,} rows do not seem to correspond."
+    yield line(verdict)
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_row("pairs", f"{found.rows:,}")
+    facts.add_row("p, against pairs in a random order", number(found.p_value))
+    facts.add_row("R² on rows left out, bad ones aside", number(found.r2))
+    rate = f"{len(found.suspicions):,} (of genuine rows at most {found.false_positive_rate:.2g})"
+    facts.add_row("suspicious rows", rate)
+    facts.add_row("groups equal on one side only", f"{len(found.conflicts):,}")
+    yield facts
+    if not found.suspicions:
+        return
+    table = _titled("suspicious rows, the farthest first")
+    for name in ("row", "distance / median", "targets nearer", "its target is that of row"):
+        table.add_column(name, justify="right")
+    for one in sorted(found.suspicions, key=lambda one: -one.distance)[:_SUSPICIONS]:
+        belongs = "–" if one.belongs_to is None else f"{one.belongs_to}"
+        table.add_row(f"{one.row}", number(one.distance), f"{one.nearer:.1%}", belongs)
+    if len(found.suspicions) > _SUSPICIONS:
+        table.caption = f"and {len(found.suspicions) - _SUSPICIONS:,} more; --json has them all"
+    yield table
 
 
 def header_table(header: MapHeader) -> Table:
@@ -295,6 +337,11 @@ def _on_likeness(found: Comparison) -> Iterator[str]:
     else:
         yield "These rows do not tell the spaces from unrelated ones: p > 0.05 by some measure."
         yield "Check that the rows correspond (--id-column), or give more of them."
+
+
+def _typical(uncertainty: Uncertainty) -> float:
+    """Return the median distance of held-out rows from their place, at a leverage as most have."""
+    return float(uncertainty.scores[len(uncertainty.scores) // 2])
 
 
 def _training(map_: StitchingMap) -> Table:

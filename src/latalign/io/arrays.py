@@ -20,12 +20,12 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         ".npy": Format(npy.read, npy.write),
         ".safetensors": Format(safetensors.read, safetensors.write),
-        ".parquet": Format(parquet.read, parquet.write, remote=True),
+        ".parquet": Format(parquet.read, parquet.write, remote=True, tables=True),
         ".arrow": _ARROW,
         ".feather": _ARROW,
         ".h5": _HDF5,
         ".hdf5": _HDF5,
-        ".lance": Format(lance.read, lance.write, folder=True, remote=True),
+        ".lance": Format(lance.read, lance.write, folder=True, remote=True, tables=True),
         ".zarr": Format(grids.read_zarr, grids.write_zarr, folder=True, remote=True),
     }
 )
@@ -139,6 +139,11 @@ def write_rows(
     if isinstance(like, folder.FolderRows):
         like = like.parts[0]
     return FORMATS[_suffix(location.path)].write(location, shape, like)
+
+
+def holds_columns(file: str | PathLike[str] | Location) -> bool:
+    """Tell whether a column of numbers can be written beside the rows of a file of that format."""
+    return FORMATS[_suffix(locate(file).path)].tables
 
 
 def is_part(path: Path) -> bool:

@@ -2,14 +2,15 @@
 
 Format version 1: float64 tensors, which ones `KINDS` says, and the metadata key ``latalign`` with one
 JSON object, keys sorted: ``format``, ``kind``, ``method``, ``dim_source``, ``dim_target``, ``source``,
-``target``, ``dataset``, ``evidence`` and ``latalign_version``.
+``target``, ``dataset``, ``evidence`` and ``latalign_version``. Version 2 is version 1 with the tensors of an
+`Uncertainty` besides, their names after ``uncertainty.``; only files that have them are of version 2.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast, final
@@ -23,8 +24,10 @@ from latalign._validation import Array
 from latalign._version import __version__
 from latalign.evidence import Evidence, StitchingEvidence
 from latalign.io.files import written_beside
+from latalign.uncertainty import TENSORS as UNCERTAINTY
 
-FORMAT = 1
+FORMAT, FORMAT_WITH_UNCERTAINTY = 1, 2
+FORMATS = (FORMAT, FORMAT_WITH_UNCERTAINTY)
 _KEY = "latalign"
 _TEXTS: Mapping[str, tuple[type, ...]] = {
     "method": (str,),
@@ -49,11 +52,14 @@ class Kind:
         length, whichever it is.
     evidence : callable or None
         What makes its evidence of the header's, or raises a ValueError; None where there never is any.
+    optional : dict of str to tuple of str
+        The tensors that a file of version 2 has besides.
     """
 
     reader: str
     tensors: Mapping[str, tuple[str, ...]]
     evidence: Callable[[object], object] | None = None
+    optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
 def _affine(source: str, target: str, prefix: str = "") -> dict[str, tuple[str, ...]]:
@@ -65,7 +71,12 @@ def _affine(source: str, target: str, prefix: str = "") -> dict[str, tuple[str, 
 
 
 KINDS: Mapping[str, Kind] = {
-    "affine": Kind("latalign.AffineMap.load", _affine("source", "target"), Evidence.from_json),
+    "affine": Kind(
+        "latalign.AffineMap.load",
+        _affine("source", "target"),
+        Evidence.from_json,
+        optional={f"uncertainty.{name}": axes for name, axes in UNCERTAINTY.items()},
+    ),
     "stitching": Kind(
         "latalign.StitchingMap.load",
         _affine("source", "hidden", "layer_1.")
@@ -158,7 +169,9 @@ def read_map(path: str | PathLike[str], kind: str | None = None) -> tuple[dict[s
                     f"{path} holds a map of kind {header.kind!r}, not {kind!r}. "
                     f"Read it with {KINDS[header.kind].reader}."
                 )
-            expected = KINDS[header.kind].tensors
+            expected = dict(KINDS[header.kind].tensors)
+            if header.format == FORMAT_WITH_UNCERTAINTY:
+                expected |= KINDS[header.kind].optional
             if names != set(expected):
                 raise ValueError(
                     f"{path} is not a sound map file: it holds the tensors {sorted(names)}, "
@@ -197,15 +210,20 @@ def _parsed(path: str | PathLike[str], text: str | None) -> MapHeader:
     if not isinstance(record, dict):
         raise ValueError(f"{path} is not a sound map file: its header is no JSON object")
     values = cast("dict[str, Any]", record)
-    if type(values.get("format")) is not int or values["format"] != FORMAT:
+    if type(values.get("format")) is not int or values["format"] not in FORMATS:
         raise ValueError(
-            f"{path} has map format {values.get('format')!r}; this latalign ({__version__}) reads format "
-            f"{FORMAT}. Update latalign, or write the map again."
+            f"{path} has map format {values.get('format')!r}; this latalign ({__version__}) reads formats "
+            f"{' and '.join(map(str, FORMATS))}. Update latalign, or write the map again."
         )
     if values.get("kind") not in KINDS:
         raise ValueError(
             f"{path} holds a map of kind {values.get('kind')!r}; this latalign ({__version__}) reads "
             f"{', '.join(map(repr, KINDS))}. Update latalign."
+        )
+    if values["format"] == FORMAT_WITH_UNCERTAINTY and not KINDS[values["kind"]].optional:
+        raise ValueError(
+            f"{path} is not a sound map file: a map of kind {values['kind']!r} has format {FORMAT}, it says "
+            f"{values['format']}"
         )
     names = {field.name for field in fields(MapHeader)}
     if set(values) != names:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from latalign._validation import Rows
+from latalign._validation import Array, Rows
 
 
 @final
@@ -49,10 +49,13 @@ class Block:
     beside : object
         What else the file holds of the same rows (the other columns of a table), in the format's own
         form; None where there is nothing.
+    column : (n,) array or None
+        Numbers to be written beside the rows, in a column of their own (see `Shape`).
     """
 
     rows: Rows
     beside: Any = None
+    column: Array | None = None
 
 
 class Reader(Protocol):
@@ -113,11 +116,16 @@ class Writer(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is known of an array before its first row is written; `rows` may be None."""
+    """What is known of an array before its first row is written; `rows` may be None.
+
+    With a `column` each block brings numbers to go into a column of that name; only formats of tables
+    have any (see `Format`).
+    """
 
     rows: int | None
     dim: int
     dtype: np.dtype[Any]
+    column: str | None = None
 
 
 @final
@@ -137,12 +145,15 @@ class Format:
         Whether it is a folder that holds the rows, not a file.
     remote : bool
         Whether its library reads and writes addresses such as ``s3://``.
+    tables : bool
+        Whether a column of numbers may stand beside the rows (`Shape.column`).
     """
 
     read: Callable[[Location], Reader]
     write: Callable[[Location, Shape, Reader | None], AbstractContextManager[Writer]]
     folder: bool = False
     remote: bool = False
+    tables: bool = False
 
 
 def check_dtype(location: Location, dtype: np.dtype[Any]) -> None:

@@ -205,12 +205,19 @@ class TableLayout:
     def __init__(self, location: Location, shape: Shape, like: Reader | None) -> None:
         self.schema, self._position = _schema(location, shape, like)
         self.name: str = self.schema.names[self._position]
+        if shape.column is not None:
+            if shape.column in self.schema.names:
+                raise ValueError(f"{location.path} has a column {shape.column!r} already; rename it first")
+            self.schema = self.schema.append(pyarrow().field(shape.column, pyarrow().float64()))
 
     def batch(self, block: Block) -> Any:
         """Return a block, with what stands beside it, as a record batch."""
         lists = self._lists(self.schema.field(self._position).type, block.rows)
-        columns = [lists] if len(self.schema) == 1 else list(block.beside.columns)
+        # What stands beside the rows may be of another format, which no table takes along.
+        columns = list(block.beside.columns) if hasattr(block.beside, "columns") else [lists]
         columns[self._position] = lists
+        if block.column is not None:
+            columns.append(pyarrow().array(block.column))
         return pyarrow().record_batch(columns, schema=self.schema)
 
     def _lists(self, kind: Any, rows: Rows) -> Any:

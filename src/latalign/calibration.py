@@ -1,0 +1,242 @@
+"""From held-out errors to an uncertainty of every mapped row.
+
+References
+----------
+G. Shafer, V. Vovk, A tutorial on conformal prediction, JMLR 9 (2008) 371-421.
+J. Lei, M. G'Sell, A. Rinaldo, R. J. Tibshirani, L. Wasserman, Distribution-free predictive inference for
+regression, JASA 113 (2018) 1094-1111: locally weighted scores.
+R. F. Barber, E. J. Candès, A. Ramdas, R. J. Tibshirani, Predictive inference with the jackknife+, Annals of
+Statistics 49 (2021) 486-507: errors of rows left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from latalign._linalg import eigh
+from latalign._validation import Array, Pairs, as_generator
+from latalign.leave_one_out import LeaveOneOut
+from latalign.maps import AffineMap
+from latalign.methods import METHODS, Method
+from latalign.moments import Moments, all_but_one, moments_of_pairs
+from latalign.paths import best_alpha
+from latalign.robust import downweighted
+from latalign.select import Folds, groups_of
+from latalign.uncertainty import Uncertainty
+
+_FEWEST = 10
+_FOLDS = 20
+_SCORES = 1000
+_SHARES = np.concatenate(([0.0], 1 / (1 + np.geomspace(1e3, 1e-3, 61)), [1.0]))
+_BLOCK_ROWS = 2048
+_ROWS = 20_000  # what more rows would add to the errors' distribution is little
+
+Errors = tuple[Array, Array]
+"""The errors of rows that a fit has not seen, (n, dim_target), and the leverage of each, (n,)."""
+
+
+def calibrate(
+    map_: AffineMap,
+    X: ArrayLike,
+    Y: ArrayLike,
+    *,
+    heldout: bool = False,
+    sample_weight: ArrayLike | None = None,
+    robust: bool = False,
+    random_state: int | np.random.Generator | None = 0,
+) -> AffineMap:
+    """Return the map with an `Uncertainty`: how far off each row that it maps may be.
+
+    The pairs are those that the map was fitted to. Their errors are those of maps fitted without them, by
+    the same method and parameters: in closed form row by row for "affine", "linear" and "ridge", by twenty
+    folds for the other methods. What fits by itself is never counted. For any other map, give pairs that
+    it was not fitted to (``heldout=True``).
+
+    Parameters
+    ----------
+    map_ : AffineMap
+    X : array-like of shape (n, dim_source)
+    Y : array-like of shape (n, dim_target)
+    heldout : bool
+        Whether the map was *not* fitted to these pairs.
+    sample_weight : array-like of shape (n,), optional
+        What each pair counts.
+    robust : bool
+        Whether pairs that do not seem to correspond count less, or nothing, as in `latalign.fit`.
+    random_state : int, Generator or None
+        Draws the folds.
+
+    Returns
+    -------
+    AffineMap
+        The same map, with its ``uncertainty``.
+
+    Raises
+    ------
+    TypeError
+        If the arrays do not hold real numbers.
+    ValueError
+        If shapes do not fit each other or the map, values are not finite, there are fewer than ten
+        different pairs, or the map was not found by one of the methods and `heldout` is not said.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import latalign
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(1000, 5))
+    >>> Y = X @ rng.normal(size=(5, 4)) + 0.1 * rng.normal(size=(1000, 4))
+    >>> found = latalign.calibrate(latalign.fit(X[:200], Y[:200]), X[:200], Y[:200])
+    >>> radius = found.uncertainty.radius(X[200:], 0.9)
+    >>> inside = np.linalg.norm(found(X[200:]) - Y[200:], axis=1) <= radius
+    >>> bool(0.87 < inside.mean() < 0.93)
+    True
+    """
+    pairs = Pairs.of(X, Y, sample_weight, caller="calibrate")
+    dims = pairs.source.shape[1], pairs.target.shape[1]
+    if dims != (map_.dim_source, map_.dim_target):
+        raise ValueError(
+            f"calibrate needs pairs of {map_.dim_source} and {map_.dim_target} dimensions, as the map has; "
+            f"got {dims[0]} and {dims[1]}"
+        )
+    pairs.require_finite()
+    rng = as_generator(random_state, "calibrate")
+    if robust:
+        pairs, _ = downweighted(pairs)
+    pairs = _different(pairs)
+    if len(pairs) < _FEWEST:
+        raise ValueError(f"calibrate needs at least {_FEWEST} different pairs; got {len(pairs)}")
+    moments = moments_of_pairs(pairs, grams="source")
+    some = np.sort(rng.permutation(len(pairs))[:_ROWS])
+    if heldout:
+        alpha, errors = best_alpha(moments)[0], _given(map_, pairs, some)
+    elif map_.method in METHODS and map_.evidence is not None:
+        alpha, errors = _left_out(map_, pairs, some, rng)
+    else:
+        raise ValueError(
+            "calibrate needs to fit the map again without some pairs, and does not know how one was found that "
+            f"is {map_.method!r}. Give pairs that it was not fitted to, with heldout=True."
+        )
+    if map_.method == "linear":
+        moments = moments.uncentered()
+    weight = np.ones(len(some)) if pairs.weight is None else pairs.weight[some]
+    return replace(map_, uncertainty=_uncertainty(moments, alpha, *errors, weight))
+
+
+def _different(pairs: Pairs) -> Pairs:
+    """Return each different pair once, with the weight of all that are equal to it."""
+    group = groups_of(pairs)
+    first = np.unique(group, return_index=True)[1]
+    if len(first) == len(pairs):
+        return pairs
+    some = pairs.take(first)
+    weight = np.bincount(group, weights=pairs.weight).astype(np.float64)
+    return Pairs(some.source, some.target, weight, pairs.caller)
+
+
+def _left_out(
+    map_: AffineMap, pairs: Pairs, some: NDArray[np.intp], rng: np.random.Generator
+) -> tuple[float, Errors]:
+    """Return the penalty of the leverage, and the errors of some rows in fits by the same method without them."""
+    evidence = map_.evidence
+    assert evidence is not None
+    determined = map_.method == "ridge" or len(pairs) > map_.dim_source + 2
+    if determined and map_.method in ("affine", "linear", "ridge"):
+        alpha = float(evidence.alpha or 0.0)
+        return alpha, _residuals(
+            LeaveOneOut.of(pairs, alpha, centred=map_.method != "linear"), pairs.take(some)
+        )
+    given: dict[str, Any] = {
+        "low_rank": {"rank": evidence.target_rank, "alpha": evidence.alpha},
+        "shrunk": {"alpha": evidence.alpha, "scale": evidence.scale},
+    }.get(map_.method, {})
+    if "reflection" in METHODS[map_.method].parameters and map_.dim_source == map_.dim_target:
+        given = {"reflection": bool(np.linalg.det(map_.matrix) < 0)}
+    folds = Folds.of(pairs, _FOLDS, rng)
+    alpha = best_alpha(sum(folds.moments[1:], folds.moments[0]))[0]
+    return alpha, _by_folds(METHODS[map_.method], given, folds, alpha, some)
+
+
+def _by_folds(
+    method: Method, given: Mapping[str, Any], folds: Folds, alpha: float, some: NDArray[np.intp]
+) -> Errors:
+    """Return the errors and leverages of some rows by maps of the other folds."""
+    pairs, number = folds.pairs.take(some), folds.number[some]
+    residual, leverage = np.empty(pairs.target.shape), np.empty(len(pairs))
+    total = sum(fold.weight for fold in folds.moments)
+    for fold, train in enumerate(all_but_one(folds.moments)):
+        rows = np.flatnonzero(number == fold)
+        if not len(rows):
+            continue
+        part = pairs.take(rows)
+        residual[rows] = part.target - method.solve(train, **given)(part.source.astype(np.float64))
+        mean = np.zeros_like(train.source_mean) if method.name == "linear" else train.source_mean
+        # Leverage falls with the number of rows; what is wanted is that in the fit to all of them.
+        less = train.weight / total
+        root = _root(train.uncentered() if method.name == "linear" else train, alpha * less)
+        leverage[rows] = less * (((part.source - mean) @ root) ** 2).sum(axis=1)
+    return residual, leverage
+
+
+def _given(map_: AffineMap, pairs: Pairs, some: NDArray[np.intp]) -> Errors:
+    """Return the errors of a map on pairs that it was not fitted to, and their leverage among them."""
+    pairs = pairs.take(some)
+    _, leverage = _residuals(LeaveOneOut.of(pairs), pairs)
+    return pairs.target - map_(pairs.source.astype(np.float64)), leverage
+
+
+def _residuals(fit: LeaveOneOut, pairs: Pairs) -> Errors:
+    """Return the errors of rows left out, and their leverage in the fit to the others."""
+    parts = [fit.without(part)[1:] for part in pairs.blocks(_BLOCK_ROWS)]
+    leverage = np.concatenate([part[1] for part in parts]) - (1 / fit.moments.weight if fit.centred else 0.0)
+    return np.concatenate([part[0] for part in parts]), np.maximum(leverage, 0)
+
+
+def _root(moments: Moments, alpha: float) -> Array:
+    """Return a root of the inverse of the penalized Gram matrix; without a penalty, of what the rows span."""
+    values, vectors = eigh(moments.xx)
+    spanned = values > len(values) * np.finfo(np.float64).eps * values[0]
+    kept = spanned if alpha == 0 else np.ones(len(values), dtype=bool)
+    return (vectors[:, kept] / np.sqrt(values[kept] + alpha)) @ vectors[:, kept].T
+
+
+def _uncertainty(
+    moments: Moments, alpha: float, residual: Array, leverage: Array, weight: Array
+) -> Uncertainty:
+    """Return how errors grow with the leverage, what is left of them then, and how it is distributed."""
+    squares = (residual**2).sum(axis=1)
+    middle = float(np.median(leverage))
+    relative = leverage / middle if middle > 0 else np.ones(len(leverage))
+    share = _share(squares, relative, weight)
+    scale = 1 - share + share * relative
+    covariance = (residual * (weight / scale)[:, None]).T @ residual / weight.sum()
+    share = share if middle > 0 else 0.0
+    factor = _root(moments, alpha) / np.sqrt(middle if middle > 0 else 1.0)
+    # Errors of rows left out have those of the coefficients in common: where few rows are left to tell them
+    # apart by, their spread is itself uncertain, as it is to Student.
+    freedom = moments.count - 1 - moments.count * float(np.average(leverage / (1 + leverage), weights=weight))
+    scores = _ranked(np.sqrt(squares / scale * (1 + 0.5 / max(freedom, 1.0))), weight)
+    return Uncertainty(moments.source_mean, factor, np.array([share]), covariance, scores)
+
+
+def _share(squares: Array, leverage: Array, weight: Array) -> float:
+    """Return the share of the likeliest normal errors of variance 1 − share + share · leverage, times one number."""
+    scales = 1 - _SHARES[:, None] + _SHARES[:, None] * leverage
+    scales = np.maximum(scales, 1e-12)
+    logs = np.average(np.log(scales), axis=1, weights=weight)
+    means = np.average(squares / scales, axis=1, weights=weight)
+    return float(_SHARES[np.argmin(logs + np.log(np.maximum(means, np.finfo(np.float64).tiny)))])
+
+
+def _ranked(scores: Array, weight: Array) -> Array:
+    """Return the scores in order: all of them, or a thousand at equally spaced ranks."""
+    order = np.argsort(scores)
+    count = min(len(scores), _SCORES)
+    rank = np.cumsum(weight[order]) / weight.sum() * len(scores)
+    wanted = np.arange(1, count + 1) * (len(scores) + 1) / (count + 1)
+    return scores[order][np.minimum(np.searchsorted(rank, wanted - 1e-6), len(scores) - 1)]

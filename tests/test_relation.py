@@ -1,0 +1,101 @@
+"""The permutation test, against all permutations; and whom `fit` warns."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import latalign
+from latalign._validation import Pairs
+from latalign.relation import permutation_moments, relation_p_value, require_related
+from problems import pairs, rotation
+
+
+def kernel(rows):
+    x = rows - rows.mean(axis=0)
+    return x @ x.T
+
+
+def traces(gram):
+    return np.trace(gram), np.trace(gram @ gram), np.trace(gram @ gram @ gram), (gram.diagonal() ** 2).sum()
+
+
+def test_the_moments_are_those_of_all_orders(rng):
+    a, b = kernel(rng.standard_t(3, size=(6, 4))), kernel(rng.normal(size=(6, 3)))
+    orders = (list(order) for order in itertools.permutations(range(6)))
+    found = np.array([(a * b[np.ix_(order, order)]).sum() for order in orders])
+    mean, variance, _ = permutation_moments(traces(a), traces(b), 6)
+    assert np.isclose(mean, found.mean(), rtol=1e-12)
+    assert np.isclose(variance, found.var(), rtol=1e-12)
+
+
+def test_the_third_moment_is_that_of_random_rotations():
+    a, b = np.array([5, 2, 1, 1, 0.5, 0, 0]), np.array([4, 1, 1, 0.2, 0.1, 0, 0])
+    turns = stats.ortho_group.rvs(7, size=100_000, random_state=1)
+    found = np.einsum("i,nij,j->n", a, turns**2, b)
+    powers = [(*((side**power).sum() for power in (1, 2, 3)), 0.0) for side in (a, b)]
+    _, _, third = permutation_moments(*powers, 8)
+    assert np.isclose(third, ((found - found.mean()) ** 3).mean(), rtol=0.1)
+
+
+@pytest.mark.parametrize(("rows", "dim"), [(12, 4), (12, 60), (60, 8), (300, 8)])
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "one wide direction"])
+def test_shuffled_pairs_have_uniform_p_values(rows, dim, kind):
+    rng = np.random.default_rng(rows * dim)
+    found = []
+    for _ in range(200):
+        X, Y = rng.normal(size=(rows, dim)), rng.normal(size=(rows, dim))
+        if kind == "heavy tails":
+            X, Y = (side / np.sqrt(rng.gamma(1.5, size=(rows, 1))) for side in (X, Y))
+        elif kind == "one wide direction":
+            X[:, 0] *= 5
+            Y[:, 0] *= 5
+        found.append(relation_p_value(Pairs.of(X, Y)))
+    assert stats.binomtest(int(np.sum(np.array(found) <= 0.05)), 200, 0.05, "greater").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("rows", [12, 30, 1000])
+@pytest.mark.parametrize("dim", [8, 100])
+def test_related_pairs_are_told(rng, rows, dim):
+    X = rng.normal(size=(rows, dim))
+    Y = X @ rotation(rng, dim) + 0.5 * rng.normal(size=(rows, dim))
+    assert relation_p_value(Pairs.of(X, Y)) < 0.01
+
+
+def test_a_relation_in_the_narrow_directions_is_told(rng):
+    """What explains little of either side, behind wide directions that have nothing to do with each other."""
+    X, Y = rng.normal(size=(2000, 20)), rng.normal(size=(2000, 20))
+    Y[:, 10:] = X[:, 10:] + rng.normal(size=(2000, 10))
+    X[:, :10] *= 30
+    Y[:, :10] *= 30
+    assert relation_p_value(Pairs.of(X, Y)) < 1e-6
+    assert relation_p_value(Pairs.of(X, Y[rng.permutation(2000)])) > 1e-4
+
+
+def test_equal_pairs_say_nothing_for_each_other(rng):
+    X, Y = np.tile(rng.normal(size=(8, 3)), (50, 1)), np.tile(rng.normal(size=(8, 3)), (50, 1))
+    assert np.isnan(relation_p_value(Pairs.of(X, Y)))
+
+
+def test_where_every_order_is_as_good(rng):
+    assert np.isnan(relation_p_value(Pairs.of(np.eye(30), rng.normal(size=(30, 4)))))
+
+
+def test_the_scale_and_the_place_of_rows_do_not_matter(rng):
+    X, Y = pairs(rng, 40, 5, 5, noise=5.0)
+    plain = relation_p_value(Pairs.of(X, Y))
+    assert np.isclose(relation_p_value(Pairs.of(1e150 * X, 1e-150 * Y + 1e-149)), plain, rtol=1e-6)
+
+
+def test_fit_warns_of_shuffled_pairs(rng):
+    X, Y = pairs(rng, 300, 6, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        latalign.fit(X, Y)
+    shuffled = Y[np.random.default_rng(1).permutation(300)]
+    with pytest.warns(latalign.UnrelatedPairsWarning, match=r"cannot be told from shuffled ones .*p = "):
+        latalign.fit(X, shuffled)
+    with pytest.raises(ValueError, match=r"fit: the pairs cannot be told .* latalign.audit .* Do it anyway"):
+        require_related(X, shuffled, "fit", "Do it anyway.")
