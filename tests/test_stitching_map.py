@@ -223,7 +223,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("header", "message"),
         [
-            ({"format": 2}, "has map format 2"),
+            ({"format": 3}, "has map format 3"),
             ({"kind": "forest"}, "kind 'forest'; this latalign .* reads 'affine', 'stitching'"),
             ({"evidence": {"anchors": 3}}, "evidence lacks a field"),
             (

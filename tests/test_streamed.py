@@ -188,6 +188,7 @@ class TestFit:
         assert found.map.evidence.anchors == COUNT
         assert found.map.method == latalign.fit(X, Y, scoring=scoring).method
 
+    @pytest.mark.filterwarnings("ignore::latalign.UnrelatedPairsWarning")
     def test_the_held_out_figures_are_of_pairs_that_were_not_seen(self, rng, tmp_path):
         X, Y = rng.normal(size=(COUNT, 40)), rng.normal(size=(COUNT, 3))
         found = latalign.fit_files(*files(tmp_path, X, Y), "affine")
@@ -389,6 +390,7 @@ class TestPairsById:
         again = latalign.fit_files(x, y, "affine", id_column="id", holdout=0.0).map
         np.testing.assert_array_equal(found.matrix, again.matrix)  # in the same order every time
 
+    @pytest.mark.filterwarnings("ignore::latalign.UnrelatedPairsWarning")
     def test_unmatched_ids(self, sides):
         _, _, x, y = sides([f"k{k}" for k in range(COUNT)], lambda order: [f"k{k + 10}" for k in order])
         with pytest.raises(

@@ -8,7 +8,7 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import bdtrc, ndtri
 
 from latalign._validation import Array, Pairs, Rows, as_generator
 from latalign.evidence import plain
@@ -112,7 +112,7 @@ class Audit:
         """
         copied = {row for rows in self.conflicts for row in rows}
         certain = any(one.belongs_to is not None or one.row in copied for one in self.suspicions)
-        by_chance = stats.binom.sf(len(self.suspicions) - 1, self.rows, self.false_positive_rate) > _CHANCE
+        by_chance = bdtrc(len(self.suspicions) - 1, self.rows, self.false_positive_rate) > _CHANCE
         return bool(not self.p_value > INDISTINGUISHABLE and self.shift == 0 and by_chance and not certain)
 
     def to_json(self) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def _suspicions(
         closer &= rows[:, None] != others
         nearer[rows] = closer.sum(axis=1) / np.maximum((rows[:, None] != others).sum(axis=1), 1)
     scores = normal_scores(trusted.distance)
-    limit = float(stats.norm.isf(rate))
+    limit = float(-ndtri(rate))
     wrong = np.flatnonzero((spreads_above(scores, normal_scores(own)) > limit) & (nearer > _NEARER))
     belongs = np.full(len(wrong), -1, dtype=np.intp)
     usual = float(np.median(trusted.distance))

@@ -37,7 +37,7 @@ from latalign.select import Folds, Scoring
 # What is held out of rows that are streamed: it is measured as it is, in memory.
 _HELD_ROWS = 2000
 _SCORED_ROWS = 1000
-_FORCE = "Where that cannot be, --force (refuse_unrelated=False) fits them as they are."
+_FORCE = "Where that cannot be, --force fits them as they are (refuse_unrelated=False)."
 
 
 def fit_files(

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.table import Table
+from rich.text import Text
 
 from latalign.cli.commands import _FILES, _json_option, _pairing, _print, _print_json, main, seed_option
 from latalign.cli.program import EXIT_STATUSES, debug_option
 from latalign.io.protocol import Location
 from latalign.on_disk import read_pairs
+from latalign.relation import INDISTINGUISHABLE
+
+if TYPE_CHECKING:
+    from latalign.auditing import Audit
+
+_SUSPICIONS = 20
 
 
 @main.command(epilog=_FILES + EXIT_STATUSES)
@@ -53,6 +62,41 @@ def audit(
     if as_json:
         _print_json(found.to_json())
     else:
-        _print(list(show.audit_parts(found)))
+        _print(list(audit_parts(found)))
     if not found.sound:
         context.exit(1)
+
+
+def audit_parts(found: Audit) -> Iterator[Table | Text]:
+    """Yield what an audit found: a verdict, the figures, and the suspicious rows."""
+    from latalign.cli.show import line, number, titled
+
+    if found.p_value > INDISTINGUISHABLE and not found.shift:
+        verdict = "The pairs cannot be told from shuffled ones."
+    elif found.shift:
+        way = "+" if found.shift > 0 else "-"
+        verdict = f"The rows are shifted: for most, the target of row i is row i {way} {abs(found.shift)}."
+    elif found.sound:
+        verdict = "The rows correspond, as far as can be told."
+    else:
+        verdict = f"{len(found.suspicions):,} of {found.rows:,} rows do not seem to correspond."
+    yield line(verdict)
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_row("pairs", f"{found.rows:,}")
+    facts.add_row("p, against pairs in a random order", number(found.p_value))
+    facts.add_row("R² on rows left out, bad ones aside", number(found.r2))
+    rate = f"{len(found.suspicions):,} (of genuine rows at most {found.false_positive_rate:.2g})"
+    facts.add_row("suspicious rows", rate)
+    facts.add_row("groups equal on one side only", f"{len(found.conflicts):,}")
+    yield facts
+    if not found.suspicions:
+        return
+    table = titled("suspicious rows, the farthest first")
+    for name in ("row", "distance / median", "targets nearer", "its target is that of row"):
+        table.add_column(name, justify="right")
+    for one in sorted(found.suspicions, key=lambda one: -one.distance)[:_SUSPICIONS]:
+        belongs = "–" if one.belongs_to is None else f"{one.belongs_to}"
+        table.add_row(f"{one.row}", number(one.distance), f"{one.nearer:.1%}", belongs)
+    if len(found.suspicions) > _SUSPICIONS:
+        table.caption = f"and {len(found.suspicions) - _SUSPICIONS:,} more; --json has them all"
+    yield table

@@ -222,7 +222,9 @@ def fit(
 
     if labels is not None:
         names = {"source": source_name, "target": target_name, "dataset": dataset}
-        _fit_labelled(ctx, (source, target), labels, output, seed, names, as_json)
+        from latalign.cli.labelled import fit_labelled
+
+        fit_labelled(ctx, (source, target), labels, output, seed, names, as_json)
         return
     given = {name: value for name, value in (("alpha", alpha), ("rank", rank)) if value is not None}
     _require_parameters(method, given)
@@ -355,54 +357,6 @@ def apply(
             f"{done.uncertainty}: the distance from its true place that a row is within, at {level:g}"
         )
     _print([show.line("\n".join(lines))])
-
-
-_OF_PAIRS = [
-    "id_column",
-    "unmatched",
-    "method",
-    "alpha",
-    "rank",
-    "scoring",
-    "holdout",
-    "curve",
-    "precision",
-    "robust",
-    "uncertainty",
-    "force",
-    "threads",
-]
-
-
-def _fit_labelled(
-    ctx: click.Context,
-    rows: tuple[Location, Location],
-    labels: tuple[Location, Location],
-    output: Path,
-    seed: int,
-    names: Mapping[str, str | None],
-    as_json: bool,
-) -> None:
-    """Fit from labels: what `fit` does with --labels."""
-    from latalign.cli import show
-    from latalign.io.arrays import open_rows
-    from latalign.io.labels import read_labels
-    from latalign.unpaired.labels import fit_from_labels
-
-    for name in _OF_PAIRS:
-        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name.replace('_', '-')} is for pairs and does not go with --labels")
-    _call_is_right(refuse_same_file, output, [location.path for location in (*rows, *labels)])
-    with show.working("fitting"):
-        sides = [
-            (open_rows(place).load(), read_labels(said)) for place, said in zip(rows, labels, strict=True)
-        ]
-        found = fit_from_labels(*sides[0], *sides[1], random_state=seed)
-        found.map.save(output, **names)
-    if as_json:
-        _print_json({"output": str(output), **_map_json(found.map), **names, "labels": found.to_json()})
-        return
-    _print([show.line(f"{output}: {show.described(found.map)}"), show.labels_table(found)])
 
 
 def _map_json(map_: AffineMap) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from latalign.auditing import Audit
 from latalign.comparison import Comparison
 from latalign.curve_results import CurvePoint, Forecast, LearningCurve
 from latalign.evaluation import Evaluation
@@ -22,7 +21,6 @@ from latalign.io.mapfile import MapHeader
 from latalign.maps import AffineMap
 from latalign.metrics import Likeness
 from latalign.on_disk import AnyMap
-from latalign.relation import INDISTINGUISHABLE
 from latalign.stitching import StitchingMap
 from latalign.uncertainty import Uncertainty
 
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 
 _BAR_AFTER_SECONDS = 1.0
 _NAMED_METHODS = 2  # of those that a curve saw chosen
-_SUSPICIONS = 20
 # The figures of an evaluation, and which way is better.
 _FIGURES = {
     "mse": "mean squared error ↓",
@@ -127,7 +124,7 @@ def evaluation_table(found: Evaluation, title: str) -> Table:
         columns["no map"] = found.no_map.figures()
     columns["native"] = found.native.figures()
     among = "" if found.searched is None else f" among {found.searched:,} drawn at random"
-    table = _titled(f"{title}: {found.rows:,} rows, {found.queries:,} of them as queries{among}")
+    table = titled(f"{title}: {found.rows:,} rows, {found.queries:,} of them as queries{among}")
     table.add_column("↑ higher, ↓ lower is better", no_wrap=True)
     for name in columns:
         table.add_column(name, justify="right")
@@ -139,7 +136,7 @@ def evaluation_table(found: Evaluation, title: str) -> Table:
 def heldout_table(heldout: Mapping[str, float | None]) -> Table:
     """Return the held-out figures that a map file keeps."""
     rows = heldout.get("rows")
-    table = _titled("held-out pairs" if rows is None else f"held-out pairs: {int(rows):,} rows")
+    table = titled("held-out pairs" if rows is None else f"held-out pairs: {int(rows):,} rows")
     table.add_column("↑ higher, ↓ lower is better", no_wrap=True)
     table.add_column("mapped", justify="right")
     for figure, label in _FIGURES.items():
@@ -168,7 +165,7 @@ def labels_table(found: LabelsFit) -> Table:
 
 def comparison_tables(found: Comparison) -> Iterator[Table | Text]:
     """Yield how alike two spaces are, and how well each method maps the one to the other."""
-    table = _titled(f"{found.rows:,} pairs, {found.dim_source} and {found.dim_target} dimensions")
+    table = titled(f"{found.rows:,} pairs, {found.dim_source} and {found.dim_target} dimensions")
     table.add_column("how alike they are", no_wrap=True)
     for name in ("value", "by chance", "debiased ↑", "95 % interval", "p"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -179,7 +176,7 @@ def comparison_tables(found: Comparison) -> Iterator[Table | Text]:
         table.add_row(label, *figures, interval, p_value)
     yield table
     yield line("\n".join(_on_likeness(found)))
-    table = _titled("cross-validated R² of the map from source to target, ± standard error")
+    table = titled("cross-validated R² of the map from source to target, ± standard error")
     for name in ("method", "R² ↑", "±", "with"):
         table.add_column(name, justify="left" if name in ("method", "with") else "right", no_wrap=True)
     for row in found.methods:
@@ -190,7 +187,7 @@ def comparison_tables(found: Comparison) -> Iterator[Table | Text]:
 
 def curve_table(found: LearningCurve) -> Table:
     """Return the errors against the number of anchors, the check of the law, and what it extrapolates to."""
-    table = _titled("held-out error against the number of anchors, with 90 % interval")
+    table = titled("held-out error against the number of anchors, with 90 % interval")
     table.caption = "\n".join(_said_of_curve(found))
     for name in ("anchors", "error ↓", "from", "to", "R² ↑", "method"):
         table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
@@ -200,39 +197,6 @@ def curve_table(found: LearningCurve) -> Table:
         if forecast is not None:
             table.add_row(*_curve_figures(forecast, found.variance), what)
     return table
-
-
-def audit_parts(found: Audit) -> Iterator[Table | Text]:
-    """Yield what an audit found: a verdict, the figures, and the suspicious rows."""
-    if found.p_value > INDISTINGUISHABLE and not found.shift:
-        verdict = "The pairs cannot be told from shuffled ones."
-    elif found.shift:
-        way = "+" if found.shift > 0 else "-"
-        verdict = f"The rows are shifted: for most, the target of row i is row i {way} {abs(found.shift)}."
-    elif found.sound:
-        verdict = "The rows correspond, as far as can be told."
-    else:
-        verdict = f"{len(found.suspicions):,} of {found.rows:,} rows do not seem to correspond."
-    yield line(verdict)
-    facts = Table(box=None, show_header=False, pad_edge=False)
-    facts.add_row("pairs", f"{found.rows:,}")
-    facts.add_row("p, against pairs in a random order", number(found.p_value))
-    facts.add_row("R² on rows left out, bad ones aside", number(found.r2))
-    rate = f"{len(found.suspicions):,} (of genuine rows at most {found.false_positive_rate:.2g})"
-    facts.add_row("suspicious rows", rate)
-    facts.add_row("groups equal on one side only", f"{len(found.conflicts):,}")
-    yield facts
-    if not found.suspicions:
-        return
-    table = _titled("suspicious rows, the farthest first")
-    for name in ("row", "distance / median", "targets nearer", "its target is that of row"):
-        table.add_column(name, justify="right")
-    for one in sorted(found.suspicions, key=lambda one: -one.distance)[:_SUSPICIONS]:
-        belongs = "–" if one.belongs_to is None else f"{one.belongs_to}"
-        table.add_row(f"{one.row}", number(one.distance), f"{one.nearer:.1%}", belongs)
-    if len(found.suspicions) > _SUSPICIONS:
-        table.caption = f"and {len(found.suspicions) - _SUSPICIONS:,} more; --json has them all"
-    yield table
 
 
 def header_table(header: MapHeader) -> Table:
@@ -253,7 +217,7 @@ def header_table(header: MapHeader) -> Table:
 def verdict_table(found: Verdict) -> Table:
     """Return what can be done, and what the test queries find then."""
     left_out = f", {found.anchors_left_out:,} left out" if found.anchors_left_out else ""
-    table = _titled(
+    table = titled(
         f"{found.queries:,} queries, {found.index_rows:,} rows in the index, {found.anchors:,} anchors{left_out}\n"
         f"truth: {found.truth}; gain: recall@10 less that of keep [95 %]"
     )
@@ -361,7 +325,7 @@ def _training(map_: StitchingMap) -> Table:
 def _candidates(evidence: Evidence, method: str) -> Table:
     squares = evidence.scoring == "mse"
     what = "mean squared error" if squares else f"1 − {evidence.scoring}"
-    table = _titled(f"cross-validated error of every method: {what} ± standard error")
+    table = titled(f"cross-validated error of every method: {what} ± standard error")
     baseline = evidence.baseline if squares else None
     for name in ("method", "error ↓", "±", *(["R² ↑"] if baseline else []), "with", ""):
         table.add_column(name, justify="left" if name in ("method", "with", "") else "right", no_wrap=True)
@@ -412,7 +376,8 @@ def _spread(value: float) -> str:
     return "–" if value != value else f"{value:.2g}"
 
 
-def _titled(title: str) -> Table:
+def titled(title: str) -> Table:
+    """Return an empty table under a title."""
     options: dict[str, Any] = {
         "box": None,
         "title_justify": "left",

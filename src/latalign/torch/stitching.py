@@ -112,7 +112,7 @@ def fit_stitching(
     >>> from latalign.torch import fit_stitching
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(2000, 4))
-    >>> Y = np.abs(X)
+    >>> Y = np.abs(X + 0.5)
     >>> learned = fit_stitching(X[:1500], Y[:1500], k=4, max_epochs=60)
     >>> straight = latalign.fit(X[:1500], Y[:1500], "affine")
     >>> errors = [np.mean((map_(X[1500:]) - Y[1500:]) ** 2) for map_ in (learned, straight)]
