@@ -20,6 +20,7 @@ ROOMS = [
         "metrics",
         "least_squares",
         "paths",
+        "canonical",
         "on_disk",
         "searching",
         "pairing",
@@ -34,6 +35,8 @@ ROOMS = [
     {
         "_aligner",
         "estimators",
+        "row_estimators",
+        "calibration",
         "evaluation",
         "comparison",
         "heldout",

@@ -27,6 +27,7 @@ from latalign.anchors import (
     pair_class_means,
     random_anchors,
 )
+from latalign.calibration import ScoreCalibration, calibrate_scores
 from latalign.evidence import Candidate, Evidence, IllConditionedWarning, StitchingEvidence
 from latalign.fitting import fit, fit_moments
 from latalign.io.mapfile import MapHeader, read_header
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from latalign.curves import learning_curve, learning_curve_moments
     from latalign.estimators import (
         AffineAligner,
-        AutoAligner,
         LinearAligner,
         LowRankAligner,
         OrthogonalAligner,
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from latalign.on_disk import apply_file, load_map, read_pairs
     from latalign.parts import apply_folder
     from latalign.power_law import PowerLaw
+    from latalign.row_estimators import AutoAligner, RetrievalAligner
     from latalign.streamed import compare_files, evaluate_files, fit_files
     from latalign.unpaired.labels import LabelsFit, fit_from_labels
 
@@ -92,9 +93,11 @@ __all__ = [
     "OrthogonalAligner",
     "PowerLaw",
     "RelativeMap",
+    "RetrievalAligner",
     "RidgeAligner",
     "RigidAligner",
     "Saving",
+    "ScoreCalibration",
     "ShrunkAligner",
     "SimilarityAligner",
     "StitchingEvidence",
@@ -104,6 +107,7 @@ __all__ = [
     "accumulate",
     "apply_file",
     "apply_folder",
+    "calibrate_scores",
     "class_means",
     "compare",
     "compare_files",
@@ -134,19 +138,21 @@ __all__ = [
 
 # scikit-learn takes a second to import, and scipy.spatial a tenth; only who uses them pays for it. What
 # reads files comes when it is asked for as well.
+_ROW_ESTIMATORS = ("AutoAligner", "RetrievalAligner")
 _LATER = {
     "closest_points": ("IcpFit", "icp"),
     "comparison": ("Comparison", "compare"),
     "curve_results": ("CurveCheck", "CurvePoint", "Forecast", "LearningCurve", "Saving"),
     "curves": ("learning_curve", "learning_curve_moments"),
     "power_law": ("PowerLaw",),
-    "estimators": tuple(name for name in __all__ if name.endswith("Aligner")),
+    "estimators": tuple(name for name in __all__ if name.endswith("Aligner") and name not in _ROW_ESTIMATORS),
     "evaluation": ("Evaluation", "evaluate"),
     "heldout": ("HeldoutFit", "fit_heldout"),
     "model_change": ("Interval", "Option", "Verdict", "verdict"),
     "on_disk": ("apply_file", "load_map", "read_pairs"),
     "parts": ("apply_folder",),
     "streamed": ("compare_files", "evaluate_files", "fit_files"),
+    "row_estimators": _ROW_ESTIMATORS,
     "unpaired.labels": ("LabelsFit", "fit_from_labels"),
 }
 

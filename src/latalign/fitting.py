@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from latalign._validation import Pairs, as_generator
 from latalign.evidence import Candidate, IllConditionedWarning
 from latalign.maps import AffineMap
-from latalign.methods import method_named
+from latalign.methods import METHODS, method_named
 from latalign.moments import Moments, Precision, moments_of_pairs
 from latalign.select import (
     ROUNDING_OF_SCORES,
@@ -44,6 +44,7 @@ def fit(
     alpha: float | Literal["auto"] | None = None,
     rank: int | Literal["auto"] | None = None,
     reflection: bool | None = None,
+    power: float | Literal["auto"] | None = None,
     scoring: Scoring = "mse",
     n_folds: int | None = None,
     precision: Precision = "double",
@@ -58,19 +59,24 @@ def fit(
         Row i of both is the same thing, seen by two models. float16, float32, float64 or integers.
     method : str
         "rigid" and "linear" are the paper's; "orthogonal", "similarity", "affine", "ridge", "shrunk" and
-        "low_rank" its neighbours. "auto" takes the one with the smallest cross-validated error, and of
-        two that do equally well the earlier in `latalign.METHODS`.
+        "low_rank" its neighbours. "retrieval" is for queries that are searched for in the space of Y, and
+        no least squares. "auto" takes the one with the smallest cross-validated error, and of two that do
+        equally well the earlier in `latalign.METHODS`.
     sample_weight : array-like of shape (n,), optional
         What each pair counts, zero or more.
     alpha : float or "auto", optional
         The penalty of "ridge" ("auto", exact leave-one-out, unless given), of "shrunk" (cross-validated,
-        with its scale, unless given) and of "low_rank" ("auto" where the rank is chosen, else 0).
+        with its scale, unless given), of "low_rank" ("auto" where the rank is chosen, else 0) and of
+        "retrieval" (by held-out retrieval unless given).
     rank : int or "auto", optional
         The rank of "low_rank"; cross-validated unless given.
     reflection : bool, optional
         Whether the rigid family may reflect; it may unless told otherwise.
-    scoring : {"mse", "cosine", "recall@1"}
-        What "auto" selects by. With few anchors they disagree: choose by what the map is for.
+    power : float or "auto", optional
+        That of the correlations in "retrieval"; by held-out retrieval unless given.
+    scoring : {"mse", "cosine", "recall@1", "recall@10", "mrr"}
+        What "auto" selects by. With few anchors they disagree: choose by what the map is for. "retrieval"
+        takes part where the score is one of rows; named, it chooses by "mrr" unless by another.
     n_folds : int, optional
         Folds of the cross-validation: 5 unless given, and 20 of up to 200 pairs (see `default_folds`).
     precision : {"double", "fast"}
@@ -114,11 +120,13 @@ def fit(
     True
     """
     pairs = Pairs.of(X, Y, sample_weight, caller="fit")
-    given = given_parameters(alpha=alpha, rank=rank, reflection=reflection)
+    given = given_parameters(alpha=alpha, rank=rank, reflection=reflection, power=power)
     check_call(method, given, scoring)
-    folds = _folds_of(pairs, method, given, scoring, n_folds, precision, as_generator(random_state, "fit"))
-    if method == "auto" and scoring != "mse" and isinstance(folds, Folds):
-        fitted = choose_by_rows(folds, scoring, folds.pairs)
+    by_rows = score_of_rows(method, given, scoring)
+    rng = as_generator(random_state, "fit")
+    folds = _folds_of(pairs, method, given, by_rows or "mse", n_folds, precision, rng)
+    if by_rows is not None and isinstance(folds, Folds):
+        fitted = choose_by_rows(folds, by_rows, method, given, folds.pairs)
     elif isinstance(folds, Folds):
         fitted = solve_folds(method, folds.moments, given, pairs)
     else:
@@ -133,6 +141,7 @@ def fit_moments(
     alpha: float | Literal["auto"] | None = None,
     rank: int | Literal["auto"] | None = None,
     reflection: bool | None = None,
+    power: float | Literal["auto"] | None = None,
 ) -> AffineMap:
     """Find the map from moments alone: of a stream, of another machine, of a sum of either.
 
@@ -141,8 +150,9 @@ def fit_moments(
     *folds : Moments
         Moments of disjoint sets of pairs, drawn alike. Several make exact K-fold cross-validation of
         every choice possible ("auto", the rank of "low_rank", the penalties of "ridge" and "shrunk"); of
-        a single one "ridge" takes the generalized score.
-    method, alpha, rank, reflection
+        a single one "ridge" takes the generalized score. What "retrieval" chooses needs rows: of moments it
+        takes an alpha of 0.3 and a power of ½ unless they are given, and has no offset.
+    method, alpha, rank, reflection, power
         As in `fit`.
 
     Returns
@@ -171,7 +181,7 @@ def fit_moments(
     ('similarity', True)
     """
     require_moments(folds, "fit_moments")
-    given = given_parameters(alpha=alpha, rank=rank, reflection=reflection)
+    given = given_parameters(alpha=alpha, rank=rank, reflection=reflection, power=power)
     check_call(method, given, "mse")
     fitted = solve_folds(method, folds, given)
     warn_if_undetermined(fitted)
@@ -306,29 +316,51 @@ def _folds_of(
     rng: np.random.Generator,
 ) -> Folds | Moments:
     """Take the moments of the rows in one pass: in folds where a choice needs them."""
-    if needs_folds(method, given) and len(pairs) > 1:
+    if (scoring != "mse" or needs_folds(method, given)) and len(pairs) > 1:
         if n_folds is None:
             n_folds = default_folds(pairs, scoring)
-        return Folds.of(pairs, n_folds, rng, precision=precision)
+        return Folds.of(
+            pairs, n_folds, rng, precision=precision, grams="source" if scoring == "mse" else "both"
+        )
     grams = "source" if method == "auto" else method_named(method).grams
     return moments_of_pairs(pairs, precision=precision, grams=grams)
 
 
-def choose_by_rows(folds: Folds, scoring: Scoring, pairs: Pairs | None = None) -> AffineMap:
+def score_of_rows(method: str, given: Mapping[str, Any], scoring: Scoring) -> Scoring | None:
+    """Return the score of held-out rows by which something is chosen; None where there is no such choice."""
+    if method == "auto":
+        return None if scoring == "mse" else scoring
+    open_ = any(given.get(name, "auto") == "auto" for name in METHODS[method].parameters)
+    if not (METHODS[method].ranks and open_):
+        return None
+    return "mrr" if scoring == "mse" else scoring
+
+
+def choose_by_rows(
+    folds: Folds, scoring: Scoring, method: str, given: Mapping[str, Any], pairs: Pairs | None = None
+) -> AffineMap:
     """Choose by a score of held-out rows, and solve from the moments of all; no warning is given.
 
     Parameters
     ----------
     folds : Folds
-    scoring : {"cosine", "recall@1"}
+        With both Gram matrices.
+    scoring : str
+        As `score_of_rows` returns it.
+    method : str
+    given : mapping
+        The hyperparameters that the user gave.
     pairs : Pairs, optional
         The rows of all folds, where they are in reach: `folds` may hold some of them only.
     """
     total = sum(folds.moments[1:], folds.moments[0])
     check_solvable(total)
-    found = validated_by_rows(folds, scoring)
+    settled = {name: value for name, value in given.items() if value != "auto"}
+    methods = tuple(METHODS.values()) if method == "auto" else (method_named(method),)
+    found = validated_by_rows(folds, scoring, methods, settled)
     chosen = choose(found, ROUNDING_OF_SCORES, about_as_many_as_dims=near_threshold(total))
-    fitted = _solve(chosen.method, total, _parameters(chosen, rows=False), pairs)
+    rows = folds.pairs if method_named(chosen.method).ranks else pairs  # to rank, some of them suffice
+    fitted = _solve(chosen.method, total, _parameters(chosen, rows=False), rows)
     return _with_candidates(fitted, found, scoring, None)
 
 
@@ -350,6 +382,8 @@ def _parameters(chosen: Candidate, *, rows: bool) -> dict[str, Any]:
         return {"alpha": "auto" if rows else chosen.alpha}
     if chosen.method == "shrunk":
         return {"alpha": chosen.alpha, "scale": chosen.scale}
+    if chosen.method == "retrieval":
+        return {"alpha": chosen.alpha, "power": chosen.power}
     return {}
 
 

@@ -21,6 +21,7 @@ from latalign.fitting import (
     check_call,
     choose_by_rows,
     needs_folds,
+    score_of_rows,
     solve_folds,
     warn_if_undetermined,
 )
@@ -31,7 +32,7 @@ from latalign.methods import METHODS
 from latalign.moments import Moments, Precision
 from latalign.on_disk import limited, read_pairs
 from latalign.pairing import PairStream, Unmatched, fits, paired
-from latalign.select import Folds, Scoring
+from latalign.select import Folds, Scoring, groups_of
 
 # What is held out of rows that are streamed: it is measured as it is, in memory.
 _HELD_ROWS = 2000
@@ -84,7 +85,7 @@ def fit_files(
     progress : callable, optional
         Called after every block with the number of pairs that are done, and of all pairs or None.
     **parameters
-        The parameters of the method: alpha, rank, reflection.
+        The parameters of the method: alpha, rank, reflection, power.
 
     Returns
     -------
@@ -294,21 +295,26 @@ def _fit_stream(
     scoring = options["scoring"]
     check_call(method, given, scoring)
     heldout.check_holdout(holdout)
-    by_rows = method == "auto" and scoring != "mse"
+    by_rows = score_of_rows(method, given, scoring)
     deal = Deal(
-        (options["n_folds"] or 5) if needs_folds(method, given) else 1,
+        (options["n_folds"] or 5) if by_rows is not None or needs_folds(method, given) else 1,
         min(holdout, _HELD_ROWS / pairs.rows) if pairs.rows else holdout,
-        _SCORED_ROWS if by_rows else 0,
+        _SCORED_ROWS if by_rows is not None else 0,
         _HELD_ROWS,
         seed,
         options["precision"],
-        "source" if method == "auto" else METHODS[method].grams,
+        "both" if by_rows is not None else "source" if method == "auto" else METHODS[method].grams,
     )
     dealt = deal_out(pairs, deal, threads=threads, progress=progress)
     folds = _filled(dealt.folds)
-    first = choose_by_rows(_scored(dealt), scoring) if by_rows else solve_folds(method, folds, given)
     total = sum(folds[1:], folds[0]) + dealt.held
-    fitted = _solved(first, total, given, _again(pairs))
+    if by_rows is None:
+        first, rows = solve_folds(method, folds, given), _again(pairs)
+    else:
+        some = _scored(dealt)
+        first = choose_by_rows(some, by_rows, method, given)
+        rows = some.pairs if METHODS[first.method].ranks else _again(pairs)
+    fitted = _solved(first, total, given, rows)
     warn_if_undetermined(fitted)
     measured = _on_heldout(first, dealt.kept[-1], seed) if holdout else None
     return heldout.with_figures(fitted, measured)
@@ -318,11 +324,17 @@ def _solved(first: AffineMap, total: Moments, given: Mapping[str, Any], rows: Pa
     """Return the map of the method and the parameters that were found, from all pairs."""
     assert first.evidence is not None  # every solver gives some
     row, evidence = METHODS[first.method], first.evidence
-    settled = {"alpha": evidence.alpha, "rank": evidence.target_rank, "scale": evidence.scale}
+    settled = {
+        "alpha": evidence.alpha,
+        "rank": evidence.target_rank,
+        "scale": evidence.scale,
+        "power": evidence.power,
+    }
     found: dict[str, Any] = {name: value for name, value in settled.items() if value is not None}
     found |= {name: value for name, value in given.items() if value != "auto"}
     # What has no parameter may need another look at the rows, where they are ill-conditioned.
-    more = {"rows": rows} if row.uses_rows and not row.parameters and rows is not None else {}
+    reads = row.uses_rows and (not row.parameters or row.ranks)
+    more = {"rows": rows} if reads and rows is not None else {}
     fitted = row.solve(total, **found, **more)
     assert fitted.evidence is not None
     kept = {name: getattr(evidence, name) for name in ("scoring", "baseline", "candidates")}
@@ -349,7 +361,7 @@ def _scored(dealt: Dealt) -> Folds:
     kept = [dealt.kept[k] for k in some]
     number = np.repeat(np.arange(len(some)), [len(sample.numbers) for sample in kept])
     pairs = Pairs(np.concatenate([one.source for one in kept]), np.concatenate([one.target for one in kept]))
-    return Folds(tuple(dealt.folds[k] for k in some), pairs, number)
+    return Folds(tuple(dealt.folds[k] for k in some), pairs, number, groups_of(pairs))
 
 
 def _again(pairs: PairStream) -> Pairs | None:

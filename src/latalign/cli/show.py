@@ -104,6 +104,8 @@ def evidence_tables(map_: AnyMap) -> Iterator[Table]:
         facts.add_row("alpha (penalty)", number(evidence.alpha))
     if evidence.target_rank is not None:
         facts.add_row("limited to rank", f"{evidence.target_rank}")
+    if evidence.power is not None:
+        facts.add_row("power of the correlations", number(evidence.power))
     if evidence.scale is not None:
         facts.add_row("scale of the similarity map that it is drawn to", number(evidence.scale))
     yield facts

@@ -1,0 +1,144 @@
+"""The estimators that may choose by a score of held-out rows, and so want the rows themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, final
+
+from latalign._aligner import BaseAligner, SelectingAligner
+from latalign._validation import Pairs
+from latalign.canonical import ALPHA, POWER
+from latalign.fitting import fit
+from latalign.maps import AffineMap
+from latalign.moments import Grams, Precision
+from latalign.select import Scoring
+
+
+@final
+class RetrievalAligner(BaseAligner):
+    """Carries queries into a space to be searched there (`solve.retrieval`); no regression.
+
+    Parameters
+    ----------
+    alpha : float or "auto"
+        The penalty. "auto" is chosen by held-out retrieval in `fit`; after `partial_fit` and in
+        `fit_moments`, which have no rows to search, it is 0.3.
+    power : float or "auto"
+        That of the correlations; "auto" likewise, ½ where there are no rows.
+    scoring : {"mrr", "recall@1", "recall@10", "cosine"}
+        What "auto" is chosen by.
+    n_folds : int, optional
+        Folds of the cross-validation; as in `latalign.fit` unless given.
+    precision : {"double", "fast"}
+        The dtype in which rows are multiplied.
+    random_state : int or None
+        Draws the folds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import RetrievalAligner, metrics
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> metrics.recall_score(RetrievalAligner().fit(X, -X).transform(X), -X)
+    1.0
+    """
+
+    _method = "retrieval"
+
+    def __init__(
+        self,
+        *,
+        alpha: float | Literal["auto"] = ALPHA,
+        power: float | Literal["auto"] = POWER,
+        scoring: Scoring = "mrr",
+        n_folds: int | None = None,
+        precision: Precision = "double",
+        random_state: int | None = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.power = power
+        self.scoring: Scoring = scoring
+        self.n_folds = n_folds
+        self.precision = precision
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True
+        return tags
+
+    def _solved(self, pairs: Pairs | None) -> AffineMap:
+        if pairs is None:
+            return super()._solved(pairs)
+        return _fitted(self, pairs, **self._given())
+
+
+@final
+class AutoAligner(SelectingAligner):
+    """Whichever method has the smallest cross-validated error (`latalign.fit` with ``method="auto"``).
+
+    Parameters
+    ----------
+    scoring : {"mse", "cosine", "recall@1", "recall@10", "mrr"}
+        What to select by. Only "mse" can be had from moments: `partial_fit` and `fit_moments` need it.
+    n_folds : int, optional
+        Folds of the cross-validation; as in `latalign.fit` unless given, and 5 after `partial_fit`.
+    precision : {"double", "fast"}
+        The dtype in which rows are multiplied.
+    random_state : int or None
+        Draws the folds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from latalign import AutoAligner
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> AutoAligner().fit(X, X[:, ::-1] + 1).map_.method
+    'rigid'
+    """
+
+    _method = "auto"
+
+    def __init__(
+        self,
+        *,
+        scoring: Scoring = "mse",
+        n_folds: int | None = None,
+        precision: Precision = "double",
+        random_state: int | None = 0,
+    ) -> None:
+        self.scoring: Scoring = scoring
+        self.n_folds = n_folds
+        self.precision = precision
+        self.random_state = random_state
+
+    def _given(self) -> Mapping[str, Any]:
+        return {}
+
+    def _grams(self) -> Grams:
+        return "source"
+
+    def _solved(self, pairs: Pairs | None) -> AffineMap:
+        if self.scoring == "mse":
+            return super()._solved(pairs)
+        if pairs is None:
+            raise ValueError(
+                f'AutoAligner(scoring="{self.scoring}") compares held-out rows and needs fit(X, y); '
+                'moments give scoring="mse"'
+            )
+        return _fitted(self, pairs)
+
+
+def _fitted(aligner: AutoAligner | RetrievalAligner, pairs: Pairs, **given: Any) -> AffineMap:
+    """Fit with the rows, which are scored."""
+    return fit(
+        pairs.source,
+        pairs.target,
+        aligner._method,
+        sample_weight=pairs.weight,
+        scoring=aligner.scoring,
+        n_folds=aligner.n_folds,
+        precision=aligner.precision,
+        random_state=aligner.random_state,
+        **given,
+    )
