@@ -204,6 +204,14 @@ def test_the_registry_says_that_it_ranks():
     assert [method.name for method in METHODS.values() if method.ranks] == ["retrieval"]
 
 
+def test_what_compares_rows_does_not_take_it(rng):
+    X, Y = pairs(rng, 60, 4, 4)
+    with pytest.raises(ValueError, match="learning_curve compares mapped rows with target rows"):
+        latalign.learning_curve(X, Y, "retrieval")
+    with pytest.raises(ValueError, match="icp compares mapped rows with target rows"):
+        latalign.icp(X, np.arange(60) % 3, Y, np.arange(60) % 3, method="retrieval")
+
+
 # Calibrated scores --------------------------------------------------------------------------------
 
 

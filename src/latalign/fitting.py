@@ -259,6 +259,15 @@ def check_call(method: str, given: Mapping[str, Any], scoring: str, caller: str 
             raise ValueError(f"{caller}: method {method!r} takes {takes}; it got {name}")
 
 
+def require_least_squares(method: str, caller: str) -> None:
+    """Raise a ValueError for a method whose rows are not meant to be near those of the target."""
+    if method != "auto" and method_named(method).ranks:
+        raise ValueError(
+            f"{caller} compares mapped rows with target rows, which {method!r} does not bring together; "
+            "name a method of least squares"
+        )
+
+
 def check_solvable(moments: Moments) -> None:
     """Raise a ValueError where the pairs determine no map at all."""
     if moments.count < 2:

@@ -309,12 +309,10 @@ def _fit_stream(
     folds = _filled(dealt.folds)
     total = sum(folds[1:], folds[0]) + dealt.held
     if by_rows is None:
-        first, rows = solve_folds(method, folds, given), _again(pairs)
+        first = solve_folds(method, folds, given)
     else:
-        some = _scored(dealt)
-        first = choose_by_rows(some, by_rows, method, given)
-        rows = some.pairs if METHODS[first.method].ranks else _again(pairs)
-    fitted = _solved(first, total, given, rows)
+        first = choose_by_rows(_scored(dealt), by_rows, method, given)
+    fitted = _solved(first, total, given, _again(pairs))
     warn_if_undetermined(fitted)
     measured = _on_heldout(first, dealt.kept[-1], seed) if holdout else None
     return heldout.with_figures(fitted, measured)
