@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from latalign._validation import Array, as_rows, require_finite
 from latalign.maps import Normalize
@@ -116,6 +116,6 @@ def calibrate_scores(
     return ScoreCalibration(*(np.quantile(values[kept], levels) for values in scores))
 
 
-def _spread(count: int, most: int) -> Array:
+def _spread(count: int, most: int) -> NDArray[np.intp]:
     """Return the numbers of rows evenly spread, `most` of them at most."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))

@@ -141,10 +141,10 @@ def retrieval(
     Examples
     --------
     >>> import numpy as np
-    >>> from latalign import Moments, metrics, solve
+    >>> from latalign import Moments, Normalize, metrics, solve
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(500, 8))
-    >>> Y = X @ rng.normal(size=(8, 8)) + 0.1 * rng.normal(size=(500, 8))
+    >>> X = rng.normal(size=(500, 32))
+    >>> Y = Normalize()(X @ rng.normal(size=(32, 32)) + rng.normal(size=(500, 32)))
     >>> found = solve.retrieval(Moments.of(X[:400], Y[:400]))
     >>> metrics.recall_score(found(X[400:]), Y[400:]) > 0.9
     True
@@ -178,15 +178,15 @@ def retrieval_pair(
     Raises
     ------
     ValueError
-        As in `retrieval`.
+        As in `retrieval`; also if all rows of a side are the same.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from latalign import Moments, metrics, solve
+    >>> from latalign import Moments, Normalize, metrics, solve
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(500, 8))
-    >>> Y = X @ rng.normal(size=(8, 8)) + 0.1 * rng.normal(size=(500, 8))
+    >>> X = rng.normal(size=(500, 32))
+    >>> Y = Normalize()(X @ rng.normal(size=(32, 32)) + rng.normal(size=(500, 32)))
     >>> queries, stored = solve.retrieval_pair(Moments.of(X[:400], Y[:400]))
     >>> metrics.recall_score(queries(X[400:]), stored(Y[400:])) > 0.9
     True
@@ -196,6 +196,10 @@ def retrieval_pair(
     canonical = Canonical.of(moments, penalty)
     source, target = canonical.weighted(exponent)
     evidence = _evidence(moments, canonical, penalty, exponent)
+    if not len(canonical.correlations):
+        raise ValueError(
+            f"retrieval_pair needs rows that differ on both sides; all {moments.count} of one side are the same"
+        )
     shared = np.zeros(len(canonical.correlations))
     return (
         AffineMap(moments.source_mean, source, shared, "retrieval", evidence),

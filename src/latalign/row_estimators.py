@@ -37,9 +37,10 @@ class RetrievalAligner(BaseAligner):
     Examples
     --------
     >>> import numpy as np
-    >>> from latalign import RetrievalAligner, metrics
-    >>> X = np.random.default_rng(0).normal(size=(50, 3))
-    >>> metrics.recall_score(RetrievalAligner().fit(X, -X).transform(X), -X)
+    >>> from latalign import Normalize, RetrievalAligner, metrics
+    >>> X = Normalize()(np.random.default_rng(0).normal(size=(200, 16)))
+    >>> aligner = RetrievalAligner().fit(X[:100], -X[:100])
+    >>> metrics.recall_score(aligner.transform(X[100:]), -X[100:])
     1.0
     """
 
