@@ -20,9 +20,11 @@ from threadpoolctl import threadpool_limits
 
 import latalign
 from benchmarks.harness import Figure
-from latalign import METHODS, Moments
+from latalign import Moments
+from latalign.methods import LEAST_SQUARES
 from latalign.metrics import mean_squared_error
 
+METHODS = [method.name for method in LEAST_SQUARES]
 DIMS = (16, 64, 128)
 DISTORTIONS = ("rotation", "anisotropic", "strongly anisotropic", "any matrix")
 NOISES = (0.1, 0.5)
@@ -118,7 +120,7 @@ def measured(cell: Cell, seeds: int) -> list[dict[str, float]]:
 def figures(results: Mapping[object, Sequence[Mapping[str, float]]]) -> Iterator[Figure]:
     """Yield what is claimed of all cells together."""
     shrunk = {cell: against_best(found, "shrunk", _PLAIN) for cell, found in results.items()}
-    auto = {cell: against_best(found, "auto", list(METHODS)) for cell, found in results.items()}
+    auto = {cell: against_best(found, "auto", METHODS) for cell, found in results.items()}
     seeds = [against_best([one], "shrunk", _PLAIN) for found in results.values() for one in found]
     name = "held-out error of shrunk / the better of rigid and linear or affine"
     worst = max(shrunk, key=lambda cell: shrunk[cell])
@@ -135,7 +137,7 @@ def table_row(where: Sequence[object], errors: Sequence[Mapping[str, float]]) ->
     """Return a row of the table, in Markdown."""
     names = ("rigid", "similarity", "linear", "affine", "ridge", "low_rank", "shrunk", "auto")
     values = " | ".join(f"{np.mean([one[name] for one in errors]):.3f}" for name in names)
-    ratios = against_best(errors, "shrunk", _PLAIN), against_best(errors, "auto", list(METHODS))
+    ratios = against_best(errors, "shrunk", _PLAIN), against_best(errors, "auto", METHODS)
     marks = (
         f"{ratio:.3f}" + (" !" if ratio > limit else "")
         for ratio, limit in zip(ratios, (SHRUNK_LIMIT, AUTO_LIMIT), strict=True)

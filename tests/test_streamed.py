@@ -158,6 +158,8 @@ class TestFit:
         parameters = {"alpha": 3.0} if method == "ridge" else {}
         if method == "low_rank":
             parameters = {"rank": 2, "alpha": 1.0}
+        if method == "retrieval":
+            parameters = {"alpha": 0.3, "power": 0.5}
         found = latalign.fit_files(*files(tmp_path, X, Y), method, **parameters)
         expected = latalign.fit(X, Y, method, **parameters)
         tolerance = 1e-2 if method == "shrunk" else 1e-9  # its penalty depends on the folds
@@ -165,6 +167,15 @@ class TestFit:
         np.testing.assert_allclose(found.map(X[:5]), expected(X[:5]), rtol=tolerance, atol=tolerance)
         assert found.map.evidence.anchors == COUNT
         assert found.map.method == method
+
+    def test_what_is_chosen_by_retrieval_finds_what_it_does_in_memory(self, rng, tmp_path):
+        X, Y = pairs(rng, COUNT, 6, 6, noise=0.3)
+        found = latalign.fit_files(*files(tmp_path, X, Y), "retrieval")
+        expected = latalign.fit(X, Y, "retrieval")
+        assert found.map.evidence.scoring == "mrr"
+        assert found.map.target_mean.any()
+        [streamed], [loaded] = found.map.evidence.candidates, expected.evidence.candidates
+        assert abs(streamed.error - loaded.error) < 0.1
 
     def test_auto_takes_the_same_method(self, rng, tmp_path):
         X, Y = pairs(rng, COUNT, 6, 6, noise=0.1)

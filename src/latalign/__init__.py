@@ -27,6 +27,7 @@ from latalign.anchors import (
     pair_class_means,
     random_anchors,
 )
+from latalign.equating import ScoreCalibration, calibrate_scores
 from latalign.evidence import Candidate, Evidence, IllConditionedWarning, StitchingEvidence
 from latalign.fitting import fit, fit_moments
 from latalign.io.mapfile import MapHeader, read_header
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from latalign.curves import learning_curve, learning_curve_moments
     from latalign.estimators import (
         AffineAligner,
-        AutoAligner,
         LinearAligner,
         LowRankAligner,
         OrthogonalAligner,
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from latalign.on_disk import apply_file, load_map, read_pairs
     from latalign.parts import apply_folder
     from latalign.power_law import PowerLaw
+    from latalign.row_estimators import AutoAligner, RetrievalAligner
     from latalign.streamed import compare_files, evaluate_files, fit_files
     from latalign.unpaired.labels import LabelsFit, fit_from_labels
 
@@ -97,9 +98,11 @@ __all__ = [
     "OrthogonalAligner",
     "PowerLaw",
     "RelativeMap",
+    "RetrievalAligner",
     "RidgeAligner",
     "RigidAligner",
     "Saving",
+    "ScoreCalibration",
     "ShrunkAligner",
     "SimilarityAligner",
     "StitchingEvidence",
@@ -114,6 +117,7 @@ __all__ = [
     "apply_folder",
     "audit",
     "calibrate",
+    "calibrate_scores",
     "class_means",
     "compare",
     "compare_files",
@@ -144,6 +148,7 @@ __all__ = [
 
 # scikit-learn takes a second to import, and scipy.spatial a tenth; only who uses them pays for it. What
 # reads files comes when it is asked for as well.
+_ROW_ESTIMATORS = ("AutoAligner", "RetrievalAligner")
 _LATER = {
     "auditing": ("Audit", "Suspicion", "audit"),
     "calibration": ("calibrate",),
@@ -152,13 +157,14 @@ _LATER = {
     "curve_results": ("CurveCheck", "CurvePoint", "Forecast", "LearningCurve", "Saving"),
     "curves": ("learning_curve", "learning_curve_moments"),
     "power_law": ("PowerLaw",),
-    "estimators": tuple(name for name in __all__ if name.endswith("Aligner")),
+    "estimators": tuple(name for name in __all__ if name.endswith("Aligner") and name not in _ROW_ESTIMATORS),
     "evaluation": ("Evaluation", "evaluate"),
     "heldout": ("HeldoutFit", "fit_heldout"),
     "model_change": ("Interval", "Option", "Verdict", "verdict"),
     "on_disk": ("apply_file", "load_map", "read_pairs"),
     "parts": ("apply_folder",),
     "streamed": ("compare_files", "evaluate_files", "fit_files"),
+    "row_estimators": _ROW_ESTIMATORS,
     "unpaired.labels": ("LabelsFit", "fit_from_labels"),
 }
 

@@ -22,14 +22,16 @@ from sklearn.base import (
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 
-from latalign._validation import Pairs, Rows
-from latalign.fitting import require_moments, solve_folds, warn_if_undetermined, with_robust
+from latalign._validation import Pairs, Rows, require_folds
+from latalign.fitting import needs_folds, solve_folds, with_robust
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
 from latalign.moments import Grams, Moments, Precision, moments_of_pairs
 from latalign.robust import downweighted
-from latalign.select import Folds
+from latalign.select import Folds, default_folds
+from latalign.solvable import require_moments, warn_if_undetermined
 
+_STREAM_FOLDS = 5
 _DTYPES = [np.float64, np.float32, np.float16]
 
 
@@ -271,3 +273,24 @@ class BaseAligner(
         fitted = solve_folds(self._method, self._folds, self._given(), pairs)
         warn_if_undetermined(fitted)
         return fitted
+
+
+class SelectingAligner(BaseAligner):
+    """The aligners that choose something by cross-validation, and so may keep fold moments."""
+
+    n_folds: int | None
+    random_state: int | None
+
+    def _open(self) -> bool:
+        """Tell whether there is something left to choose."""
+        return needs_folds(self._method, self._given())
+
+    def _n_folds(self, pairs: Pairs, whole: bool) -> int:
+        if self.n_folds is not None:
+            require_folds(self.n_folds, type(self).__name__)
+        if not self._open():
+            return 1
+        if self.n_folds is not None:
+            return self.n_folds
+        # How many pairs a stream will have is not known at its first batch.
+        return default_folds(pairs) if whole else _STREAM_FOLDS

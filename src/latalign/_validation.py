@@ -226,6 +226,14 @@ def checked_alpha(alpha: float, *, infinite: bool = False) -> float:
     return penalty
 
 
+def checked_power(power: float) -> float:
+    """Return the power of the canonical correlations as a finite number of zero or more."""
+    exponent = _number(power)
+    if not (math.isfinite(exponent) and exponent >= 0):
+        raise ValueError(f'power needs a finite number of zero or more, or "auto"; got {power!r}')
+    return exponent
+
+
 def checked_scale(scale: float) -> float:
     """Return the scale of a similarity map as a finite number of zero or more."""
     factor = _number(scale)

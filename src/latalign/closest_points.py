@@ -21,10 +21,11 @@ from scipy.spatial import cKDTree
 
 from latalign._validation import Array, Pairs, Rows, as_rows, require_finite
 from latalign.anchors import Index, class_means, require_same_classes, rows_by_class
-from latalign.fitting import check_call, needs_folds, solve_folds, warn_if_undetermined
+from latalign.fitting import check_call, needs_folds, require_least_squares, solve_folds
 from latalign.maps import AffineMap
 from latalign.methods import method_named
 from latalign.moments import moments_of_pairs
+from latalign.solvable import warn_if_undetermined
 
 Neighbors = Literal["mutual", "one-sided"]
 
@@ -237,6 +238,7 @@ def _check(method: str, given: Mapping[str, Any], neighbors: str, max_iterations
             f'their own; got {method!r}. Name another than "auto", and for "low_rank" its rank, for "shrunk" its alpha.'
         )
     check_call(method, given, "mse")
+    require_least_squares(method, "icp")
     if neighbors not in ("mutual", "one-sided"):
         raise ValueError(f'icp: neighbors is "mutual" or "one-sided"; got {neighbors!r}')
     if max_iterations < 1:

@@ -26,11 +26,12 @@ from scipy.special import stdtrit
 from latalign._linalg import EPS
 from latalign._validation import Array, Pairs, as_generator
 from latalign.curve_results import CurveCheck, CurvePoint, Forecast, LearningCurve, Saving
-from latalign.fitting import check_call, check_solvable, given_parameters, require_moments, solve_folds
+from latalign.fitting import check_call, given_parameters, require_least_squares, solve_folds
 from latalign.metrics import mean_squared_error
 from latalign.moments import Moments, Precision
 from latalign.power_law import PowerLaw, fitted
 from latalign.select import Folds, folds_for, groups_of
+from latalign.solvable import check_solvable, require_moments
 
 _PIECES, _PIECE_VALUES = 100, 1 << 25  # 256 MiB
 _LEAST_PIECES, _LEAST_PAIRS, _LEAST_TRAINED = 20, 40, 4
@@ -109,6 +110,7 @@ def learning_curve(
     pairs = Pairs.of(X, Y, caller="learning_curve")
     given = given_parameters(alpha=alpha, rank=rank, reflection=reflection)
     check_call(method, given, "mse", caller="learning_curve")
+    require_least_squares(method, "learning_curve")
     _require_repeats(n_repeats, "learning_curve")
     rng = as_generator(random_state, "learning_curve")
     pairs.require_finite()
@@ -169,6 +171,7 @@ def learning_curve_moments(
     require_moments(pieces, "learning_curve_moments")
     given = given_parameters(alpha=alpha, rank=rank, reflection=reflection)
     check_call(method, given, "mse", caller="learning_curve_moments")
+    require_least_squares(method, "learning_curve_moments")
     _require_repeats(n_repeats, "learning_curve_moments")
     rng = as_generator(random_state, "learning_curve_moments")
     pieces = tuple(piece for piece in pieces if piece.count)

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, final
 
-import numpy as np
-
-from latalign._aligner import BaseAligner
-from latalign._validation import Pairs, require_folds
-from latalign.fitting import fit_pairs, needs_folds, warn_if_undetermined
-from latalign.maps import AffineMap
-from latalign.moments import Grams, Precision
-from latalign.select import Scoring, default_folds
-
-_STREAM_FOLDS = 5
+from latalign._aligner import BaseAligner, SelectingAligner
+from latalign.moments import Precision
 
 
 class _RigidFamily(BaseAligner):
@@ -168,29 +159,8 @@ class AffineAligner(BaseAligner):
         self.robust = robust
 
 
-class _Selecting(BaseAligner):
-    """The aligners that choose something by cross-validation, and so may keep fold moments."""
-
-    n_folds: int | None
-    random_state: int | None
-
-    def _open(self) -> bool:
-        """Tell whether there is something left to choose."""
-        return needs_folds(self._method, self._given())
-
-    def _n_folds(self, pairs: Pairs, whole: bool) -> int:
-        if self.n_folds is not None:
-            require_folds(self.n_folds, type(self).__name__)
-        if not self._open():
-            return 1
-        if self.n_folds is not None:
-            return self.n_folds
-        # How many pairs a stream will have is not known at its first batch.
-        return default_folds(pairs) if whole else _STREAM_FOLDS
-
-
 @final
-class RidgeAligner(_Selecting):
+class RidgeAligner(SelectingAligner):
     """Least squares with a penalty toward zero, intercept free (`solve.ridge`).
 
     Parameters
@@ -239,7 +209,7 @@ class RidgeAligner(_Selecting):
 
 
 @final
-class ShrunkAligner(_Selecting):
+class ShrunkAligner(SelectingAligner):
     """Least squares drawn to the best similarity map (`solve.shrunk`), intercept free.
 
     Parameters
@@ -286,7 +256,7 @@ class ShrunkAligner(_Selecting):
 
 
 @final
-class LowRankAligner(_Selecting):
+class LowRankAligner(SelectingAligner):
     """An affine map of limited rank (`solve.low_rank`): reduced-rank ridge regression.
 
     Parameters
@@ -333,73 +303,3 @@ class LowRankAligner(_Selecting):
         self.precision = precision
         self.robust = robust
         self.random_state = random_state
-
-
-@final
-class AutoAligner(_Selecting):
-    """Whichever method has the smallest cross-validated error (`latalign.fit` with ``method="auto"``).
-
-    Parameters
-    ----------
-    scoring : {"mse", "cosine", "recall@1"}
-        What to select by. Only "mse" can be had from moments: `partial_fit` and `fit_moments` need it.
-    n_folds : int, optional
-        Folds of the cross-validation; as in `latalign.fit` unless given, and 5 after `partial_fit`.
-    precision : {"double", "fast"}
-        The dtype in which rows are multiplied.
-    robust : bool
-        Whether pairs that do not seem to correspond count less, or nothing, in `fit`.
-    random_state : int or None
-        Draws the folds.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from latalign import AutoAligner
-    >>> X = np.random.default_rng(0).normal(size=(50, 3))
-    >>> AutoAligner().fit(X, X[:, ::-1] + 1).map_.method
-    'rigid'
-    """
-
-    _method = "auto"
-
-    def __init__(
-        self,
-        *,
-        scoring: Scoring = "mse",
-        n_folds: int | None = None,
-        precision: Precision = "double",
-        robust: bool = False,
-        random_state: int | None = 0,
-    ) -> None:
-        self.scoring: Scoring = scoring
-        self.n_folds = n_folds
-        self.precision = precision
-        self.robust = robust
-        self.random_state = random_state
-
-    def _given(self) -> Mapping[str, Any]:
-        return {}
-
-    def _grams(self) -> Grams:
-        return "source"
-
-    def _solved(self, pairs: Pairs | None) -> AffineMap:
-        if self.scoring == "mse":
-            return super()._solved(pairs)
-        if pairs is None:
-            raise ValueError(
-                f'AutoAligner(scoring="{self.scoring}") compares held-out rows and needs fit(X, y); '
-                'moments give scoring="mse"'
-            )
-        fitted = fit_pairs(
-            pairs,
-            "auto",
-            {},
-            scoring=self.scoring,
-            n_folds=self.n_folds,
-            precision=self.precision,
-            rng=np.random.default_rng(self.random_state),
-        )
-        warn_if_undetermined(fitted)
-        return fitted

@@ -31,6 +31,8 @@ class Candidate:
         The rank that did best, for the methods that limit it.
     scale : float or None
         The scale of the similarity map that did best, for "shrunk".
+    power : float or None
+        The power of the correlations that did best, for "retrieval".
     """
 
     method: str
@@ -39,6 +41,7 @@ class Candidate:
     alpha: float | None = None
     target_rank: int | None = None
     scale: float | None = None
+    power: float | None = None
 
 
 @final
@@ -64,6 +67,8 @@ class Evidence:
         The rank that the method limits the map to, where it does.
     scale : float or None
         The scale of the similarity map that "shrunk" is drawn to.
+    power : float or None
+        The power of the correlations of "retrieval".
     scoring : str or None
         What the candidates were compared by.
     baseline : float or None
@@ -84,6 +89,7 @@ class Evidence:
     alpha: float | None = None
     target_rank: int | None = None
     scale: float | None = None
+    power: float | None = None
     scoring: str | None = None
     baseline: float | None = None
     candidates: tuple[Candidate, ...] = ()
@@ -93,14 +99,15 @@ class Evidence:
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values; numbers that JSON has no word for become null.
 
-        A `scale` and `robust` are there only where there is one.
+        `robust`, a `scale` or a `power` is there only where there is one.
         """
         record = cast("dict[str, Any]", plain(asdict(self)))
         if self.robust is None:
             del record["robust"]
         for part in (record, *record["candidates"]):
-            if part["scale"] is None:
-                del part["scale"]
+            for name in ("scale", "power"):
+                if part[name] is None:
+                    del part[name]
         return record
 
     @staticmethod
@@ -191,6 +198,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "alpha": (int, float, type(None)),
     "target_rank": (int, type(None)),
     "scale": (int, float, type(None)),
+    "power": (int, float, type(None)),
     "scoring": (str, type(None)),
     "baseline": (int, float, type(None)),
     "candidates": list,

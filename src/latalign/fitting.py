@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -11,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from latalign._validation import Pairs, as_generator
-from latalign.evidence import Candidate, IllConditionedWarning
+from latalign.evidence import Candidate
 from latalign.maps import AffineMap
-from latalign.methods import method_named
+from latalign.methods import METHODS, method_named
 from latalign.moments import Moments, Precision, moments_of_pairs
 from latalign.relation import warn_if_unrelated
 from latalign.robust import downweighted
@@ -32,9 +31,7 @@ from latalign.select import (
     validated,
     validated_by_rows,
 )
-
-# The relative error of the coefficients that is worth a warning.
-_WARNED = 1e-3
+from latalign.solvable import check_solvable, require_moments, warn_if_undetermined
 
 
 def fit(
@@ -46,6 +43,7 @@ def fit(
     alpha: float | Literal["auto"] | None = None,
     rank: int | Literal["auto"] | None = None,
     reflection: bool | None = None,
+    power: float | Literal["auto"] | None = None,
     scoring: Scoring = "mse",
     n_folds: int | None = None,
     precision: Precision = "double",
@@ -61,19 +59,24 @@ def fit(
         Row i of both is the same thing, seen by two models. float16, float32, float64 or integers.
     method : str
         "rigid" and "linear" are the paper's; "orthogonal", "similarity", "affine", "ridge", "shrunk" and
-        "low_rank" its neighbours. "auto" takes the one with the smallest cross-validated error, and of
-        two that do equally well the earlier in `latalign.METHODS`.
+        "low_rank" its neighbours. "retrieval" is for queries that are searched for in the space of Y, and
+        no least squares. "auto" takes the one with the smallest cross-validated error, and of two that do
+        equally well the earlier in `latalign.METHODS`.
     sample_weight : array-like of shape (n,), optional
         What each pair counts, zero or more.
     alpha : float or "auto", optional
         The penalty of "ridge" ("auto", exact leave-one-out, unless given), of "shrunk" (cross-validated,
-        with its scale, unless given) and of "low_rank" ("auto" where the rank is chosen, else 0).
+        with its scale, unless given), of "low_rank" ("auto" where the rank is chosen, else 0) and of
+        "retrieval" (by held-out retrieval unless given).
     rank : int or "auto", optional
         The rank of "low_rank"; cross-validated unless given.
     reflection : bool, optional
         Whether the rigid family may reflect; it may unless told otherwise.
-    scoring : {"mse", "cosine", "recall@1"}
-        What "auto" selects by. With few anchors they disagree: choose by what the map is for.
+    power : float or "auto", optional
+        That of the correlations in "retrieval"; by held-out retrieval unless given.
+    scoring : {"mse", "cosine", "recall@1", "recall@10", "mrr"}
+        What "auto" selects by. With few anchors they disagree: choose by what the map is for. "retrieval"
+        takes part where the score is one of rows; named, it chooses by "mrr" unless by another.
     n_folds : int, optional
         Folds of the cross-validation: 5 unless given, and 20 of up to 200 pairs (see `default_folds`).
     precision : {"double", "fast"}
@@ -124,7 +127,7 @@ def fit(
     True
     """
     pairs = Pairs.of(X, Y, sample_weight, caller="fit")
-    given = given_parameters(alpha=alpha, rank=rank, reflection=reflection)
+    given = given_parameters(alpha=alpha, rank=rank, reflection=reflection, power=power)
     check_call(method, given, scoring)
     weighed, record = downweighted(pairs) if robust else (pairs, None)
     rng = as_generator(random_state, "fit")
@@ -145,9 +148,10 @@ def fit_pairs(
     rng: np.random.Generator,
 ) -> AffineMap:
     """Do what `fit` does with pairs and hyperparameters that are checked; no warning is given."""
-    folds = _folds_of(pairs, method, given, scoring, n_folds, precision, rng)
-    if method == "auto" and scoring != "mse" and isinstance(folds, Folds):
-        return choose_by_rows(folds, scoring, folds.pairs)
+    by_rows = score_of_rows(method, given, scoring)
+    folds = _folds_of(pairs, method, given, by_rows or "mse", n_folds, precision, rng)
+    if by_rows is not None and isinstance(folds, Folds):
+        return choose_by_rows(folds, by_rows, method, given, folds.pairs)
     if isinstance(folds, Folds):
         return solve_folds(method, folds.moments, given, pairs)
     return solve_folds(method, (folds,), given, pairs)
@@ -159,6 +163,7 @@ def fit_moments(
     alpha: float | Literal["auto"] | None = None,
     rank: int | Literal["auto"] | None = None,
     reflection: bool | None = None,
+    power: float | Literal["auto"] | None = None,
 ) -> AffineMap:
     """Find the map from moments alone: of a stream, of another machine, of a sum of either.
 
@@ -167,8 +172,9 @@ def fit_moments(
     *folds : Moments
         Moments of disjoint sets of pairs, drawn alike. Several make exact K-fold cross-validation of
         every choice possible ("auto", the rank of "low_rank", the penalties of "ridge" and "shrunk"); of
-        a single one "ridge" takes the generalized score.
-    method, alpha, rank, reflection
+        a single one "ridge" takes the generalized score. What "retrieval" chooses needs rows: of moments it
+        takes an alpha of 0.3 and a power of ½ unless they are given, and has no offset.
+    method, alpha, rank, reflection, power
         As in `fit`.
 
     Returns
@@ -197,23 +203,11 @@ def fit_moments(
     ('similarity', True)
     """
     require_moments(folds, "fit_moments")
-    given = given_parameters(alpha=alpha, rank=rank, reflection=reflection)
+    given = given_parameters(alpha=alpha, rank=rank, reflection=reflection, power=power)
     check_call(method, given, "mse")
     fitted = solve_folds(method, folds, given)
     warn_if_undetermined(fitted)
     return fitted
-
-
-def require_moments(folds: Sequence[object], caller: str) -> None:
-    """Raise an error where there are no moments, or there is something else among them."""
-    if not folds:
-        raise ValueError(f"{caller} needs Moments; it got none")
-    for fold in folds:
-        if not isinstance(fold, Moments):
-            raise TypeError(
-                f"{caller} needs Moments, one argument a fold; got {type(fold).__name__}. "
-                "A list of them is unpacked with a star: *folds."
-            )
 
 
 def needs_folds(method: str, given: Mapping[str, Any]) -> bool:
@@ -275,46 +269,13 @@ def check_call(method: str, given: Mapping[str, Any], scoring: str, caller: str 
             raise ValueError(f"{caller}: method {method!r} takes {takes}; it got {name}")
 
 
-def check_solvable(moments: Moments) -> None:
-    """Raise a ValueError where the pairs determine no map at all."""
-    if moments.count < 2:
+def require_least_squares(method: str, caller: str) -> None:
+    """Raise a ValueError for a method whose rows are not meant to be near those of the target."""
+    if method != "auto" and method_named(method).ranks:
         raise ValueError(
-            f"fit needs at least 2 pairs of rows; got {moments.count}. One row says nothing of directions."
+            f"{caller} compares mapped rows with target rows, which {method!r} does not bring together; "
+            "name a method of least squares"
         )
-    for side, moment in (("source X", moments), ("target Y", moments.swapped())):
-        if not moment.source_varies.any():
-            raise ValueError(
-                f"fit needs rows that differ; all {moments.count} rows of the {side} are the same, to rounding"
-            )
-
-
-def warn_if_undetermined(fitted: AffineMap) -> None:
-    """Warn where the anchors leave directions of an unregularised map undetermined, or nearly so."""
-    evidence = fitted.evidence
-    if evidence is None or (evidence.alpha or 0.0) > 0:
-        return
-    rigid = fitted.method in ("rigid", "orthogonal", "similarity")
-    dims = min(fitted.matrix.shape) if rigid else fitted.dim_source
-    missing = dims - evidence.rank
-    if missing > 0:
-        what = (
-            "the rotation of the others is arbitrary"
-            if rigid
-            else "the map of minimum norm takes the others to zero"
-        )
-        message = (
-            f"{fitted.method}: {evidence.anchors} anchors determine {evidence.rank} of {dims} directions; "
-            f'{what}. Use method="ridge" (alpha="auto"), or more and more varied anchors.'
-        )
-    elif not rigid and evidence.error_bound > _WARNED:
-        message = (
-            f"{fitted.method}: the source rows have condition {evidence.condition:.1e}, so rounding alone may "
-            f"change the coefficients by {evidence.error_bound:.0e} of their size. Predictions suffer less; "
-            'use method="ridge" (alpha="auto") for coefficients that can be trusted, or float64 rows.'
-        )
-    else:
-        return
-    warnings.warn(message, IllConditionedWarning, stacklevel=3)
 
 
 def with_robust(fitted: AffineMap, record: Mapping[str, float]) -> AffineMap:
@@ -338,29 +299,51 @@ def _folds_of(
     rng: np.random.Generator,
 ) -> Folds | Moments:
     """Take the moments of the rows in one pass: in folds where a choice needs them."""
-    if needs_folds(method, given) and len(pairs) > 1:
+    if (scoring != "mse" or needs_folds(method, given)) and len(pairs) > 1:
         if n_folds is None:
             n_folds = default_folds(pairs, scoring)
-        return Folds.of(pairs, n_folds, rng, precision=precision)
+        return Folds.of(
+            pairs, n_folds, rng, precision=precision, grams="source" if scoring == "mse" else "both"
+        )
     grams = "source" if method == "auto" else method_named(method).grams
     return moments_of_pairs(pairs, precision=precision, grams=grams)
 
 
-def choose_by_rows(folds: Folds, scoring: Scoring, pairs: Pairs | None = None) -> AffineMap:
+def score_of_rows(method: str, given: Mapping[str, Any], scoring: Scoring) -> Scoring | None:
+    """Return the score of held-out rows by which something is chosen; None where there is no such choice."""
+    if method == "auto":
+        return None if scoring == "mse" else scoring
+    open_ = any(given.get(name, "auto") == "auto" for name in METHODS[method].parameters)
+    if not (METHODS[method].ranks and open_):
+        return None
+    return "mrr" if scoring == "mse" else scoring
+
+
+def choose_by_rows(
+    folds: Folds, scoring: Scoring, method: str, given: Mapping[str, Any], pairs: Pairs | None = None
+) -> AffineMap:
     """Choose by a score of held-out rows, and solve from the moments of all; no warning is given.
 
     Parameters
     ----------
     folds : Folds
-    scoring : {"cosine", "recall@1"}
+        With both Gram matrices.
+    scoring : str
+        As `score_of_rows` returns it.
+    method : str
+    given : mapping
+        The hyperparameters that the user gave.
     pairs : Pairs, optional
         The rows of all folds, where they are in reach: `folds` may hold some of them only.
     """
     total = sum(folds.moments[1:], folds.moments[0])
     check_solvable(total)
-    found = validated_by_rows(folds, scoring)
+    settled = {name: value for name, value in given.items() if value != "auto"}
+    methods = tuple(METHODS.values()) if method == "auto" else (method_named(method),)
+    found = validated_by_rows(folds, scoring, methods, settled)
     chosen = choose(found, ROUNDING_OF_SCORES, about_as_many_as_dims=near_threshold(total))
-    fitted = _solve(chosen.method, total, _parameters(chosen, rows=False), pairs)
+    rows = folds.pairs if method_named(chosen.method).ranks else pairs  # to rank, some of them suffice
+    fitted = _solve(chosen.method, total, _parameters(chosen, rows=False), rows)
     return _with_candidates(fitted, found, scoring, None)
 
 
@@ -382,6 +365,8 @@ def _parameters(chosen: Candidate, *, rows: bool) -> dict[str, Any]:
         return {"alpha": "auto" if rows else chosen.alpha}
     if chosen.method == "shrunk":
         return {"alpha": chosen.alpha, "scale": chosen.scale}
+    if chosen.method == "retrieval":
+        return {"alpha": chosen.alpha, "power": chosen.power}
     return {}
 
 

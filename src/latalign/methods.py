@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, final
@@ -10,7 +10,8 @@ from typing import Any, final
 import numpy as np
 
 from latalign import solve
-from latalign._validation import Array
+from latalign._validation import Array, Pairs
+from latalign.canonical import canonical_path, searching
 from latalign.maps import AffineMap
 from latalign.metrics import squared_error
 from latalign.moments import Grams, Moments
@@ -43,6 +44,18 @@ def _ranks(moments: Moments) -> Grid:
 
 def _ridge_errors(train: Moments, heldout: Moments, grid: Grid) -> Array:
     return ridge_fold_errors(train, heldout, np.array([point["alpha"] for point in grid]))
+
+
+def _penalties_and_powers(moments: Moments) -> Grid:
+    alphas, powers = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0), (0.25, 0.5)
+    return tuple({"alpha": alpha, "power": power} for alpha in alphas for power in powers)
+
+
+def _retrieval_maps(moments: Moments, grid: Grid, rows: Pairs) -> Iterator[AffineMap]:
+    alphas = sorted({point["alpha"] for point in grid})
+    shared = dict(zip(alphas, canonical_path(moments, alphas), strict=True))
+    for point in grid:
+        yield searching(moments, shared[point["alpha"]], point["alpha"], point["power"], rows)
 
 
 def _rank_errors(train: Moments, heldout: Moments, grid: Grid) -> Array:
@@ -92,6 +105,10 @@ class Method:
         be worse than the best, and still be taken.
     plain : bool
         Whether it is least squares with nothing to hold it where anchors and dimensions are about as many.
+    solve_all : callable or None
+        ``solve_all(moments, grid, rows)``: the maps of the whole grid where they share work.
+    ranks : bool
+        Whether it is made to rank rows: squared errors say nothing of it, only scores of rows do.
     """
 
     name: str
@@ -104,6 +121,8 @@ class Method:
     search: Callable[[Sequence[Moments], Sequence[Moments]], tuple[Grid, Array]] | None = None
     caution: float = 0.0
     plain: bool = False
+    solve_all: Callable[[Moments, Grid, Pairs], Iterator[AffineMap]] | None = None
+    ranks: bool = False
 
     def tried(self, trains: Sequence[Moments], folds: Sequence[Moments]) -> tuple[Grid, Array]:
         """Return the grid, and the sum of squared errors of its points (columns) on every fold (rows)."""
@@ -116,6 +135,14 @@ class Method:
     def points(self, trains: Sequence[Moments], folds: Sequence[Moments]) -> Grid:
         """Return the grid alone."""
         return self.grid(trains[0] + folds[0]) if self.search is None else self.search(trains, folds)[0]
+
+    def maps(self, moments: Moments, grid: Grid, rows: Pairs) -> Iterator[AffineMap]:
+        """Yield the map of every point of the grid; `rows` are the pairs of the moments."""
+        if self.solve_all is not None:
+            yield from self.solve_all(moments, grid, rows)
+            return
+        for point in grid:
+            yield self.solve(moments, **point)
 
     def fold_errors(self, train: Moments, heldout: Moments, grid: Grid) -> Array:
         """Return the sum of squared errors on held-out moments for every point of the grid."""
@@ -150,9 +177,22 @@ _ROWS = (
     ),
     Method("linear", solve.linear, uses_rows=True, plain=True),
     Method("affine", solve.affine, uses_rows=True, plain=True),
+    Method(
+        "retrieval",
+        solve.retrieval,
+        grams="both",
+        parameters=("alpha", "power"),
+        uses_rows=True,
+        grid=_penalties_and_powers,
+        solve_all=_retrieval_maps,
+        ranks=True,
+    ),
 )
 
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _ROWS})
+
+LEAST_SQUARES = tuple(method for method in _ROWS if not method.ranks)
+"""The methods that a mean squared error compares."""
 
 
 def method_named(name: str) -> Method:

@@ -257,3 +257,40 @@ def _exact(blocks: Iterator[Block], rows: int) -> Iterator[Rows]:
                 turn, filled = 1 - turn, 0
     if filled:
         yield buffers[turn][:filled]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PairsAgain:
+    """What solvers ask of `Pairs`, of pairs that are more than fit in memory."""
+
+    stream: PairStream
+    count: int
+    caller: str = "fit"
+    weight: None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """The widths of both sides."""
+        return self.stream.dims
+
+    @property
+    def source(self) -> Rows:
+        """No rows, of the width and the dtype of all."""
+        return np.zeros((0, self.dims[0]), self.stream.dtypes[0])
+
+    @property
+    def is_double(self) -> bool:
+        """Whether both sides carry float64 precision."""
+        return all(dtype.kind in "iu" or dtype == np.float64 for dtype in self.stream.dtypes)
+
+    def blocks(self, rows: int) -> Iterator[Pairs]:
+        """Yield the pairs from the first on, at most `rows` at a time."""
+        return self.stream.blocks(rows)
+
+    def require_finite(self) -> None:
+        """Raise a ValueError that counts the rows with NaN or infinity, if there are any."""
+        self.stream.require_finite()

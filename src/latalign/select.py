@@ -8,7 +8,7 @@ scores that are not sums of squares (cosine, recall) look at held-out rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, final
 
@@ -18,15 +18,28 @@ from numpy.typing import NDArray
 from latalign._linalg import EPS
 from latalign._validation import Array, Pairs, Rows, require_folds
 from latalign.evidence import Candidate
-from latalign.methods import METHODS, Grid, Method
-from latalign.metrics import mean_cosine_score, recall_score
+from latalign.maps import Normalize
+from latalign.methods import LEAST_SQUARES, METHODS, Grid, Method, Parameters
+from latalign.metrics import ranks
 from latalign.moments import Grams, Moments, Precision, all_but_one, moments_of_pairs
 
-Scoring = Literal["mse", "cosine", "recall@1"]
+Scoring = Literal["mse", "cosine", "recall@1", "recall@10", "mrr"]
 """What candidates are compared by."""
 
-_ROW_SCORES: Mapping[str, Callable[[Rows, Rows], float]] = MappingProxyType(
-    {"cosine": mean_cosine_score, "recall@1": recall_score}
+
+def _cosines(mapped: Rows, index: Rows) -> Array:
+    x, y = (Normalize()(rows.astype(np.float64)) for rows in (mapped, index[: len(mapped)]))
+    return np.einsum("ij,ij->i", x, y)
+
+
+# Each is of a mapped row and of the row of that number in an index: one value a row, the best is 1.
+_ROW_SCORES: Mapping[str, Callable[[Rows, Rows], Array]] = MappingProxyType(
+    {
+        "cosine": _cosines,
+        "recall@1": lambda mapped, index: np.asarray(ranks(mapped, index) <= 1, np.float64),
+        "recall@10": lambda mapped, index: np.asarray(ranks(mapped, index) <= 10, np.float64),
+        "mrr": lambda mapped, index: 1 / ranks(mapped, index),
+    }
 )
 SCORINGS = ("mse", *_ROW_SCORES)
 
@@ -36,7 +49,8 @@ _TIE, _DOUBTFUL = 1.01, 1.05
 _NEAR = 0.5, 1.5
 # Scores of rows cost a map and a search for every point of a grid: so few rows and points are looked at.
 _SCORED_ROWS = 1000
-_SCORED_POINTS = 13
+_SCORED_POINTS = 14
+_SEARCHED_ROWS = 5000
 _FOLDS, _FOLDS_OF_FEW, _FEW_PAIRS = 5, 20, 200
 _FOLD_VALUES = 1 << 24  # 128 MiB
 _KEYED_ROWS = 128  # a block stays in the cache
@@ -57,11 +71,14 @@ class Folds:
     pairs : Pairs
     number : (n,) array of int
         The fold that each pair is in.
+    group : (n,) array of int
+        The group of equal pairs that it is in.
     """
 
     moments: tuple[Moments, ...]
     pairs: Pairs
     number: NDArray[np.intp]
+    group: NDArray[np.intp]
 
     @staticmethod
     def of(
@@ -86,11 +103,27 @@ class Folds:
         except ValueError:
             pairs.require_finite()  # counts the bad rows of all folds
             raise
-        return Folds(moments, pairs, number)
+        return Folds(moments, pairs, number, group)
 
-    def heldout_rows(self, fold: int) -> Pairs:
-        """Return the pairs of one fold, the first thousand at most."""
-        return self.pairs.take(np.flatnonzero(self.number == fold)[:_SCORED_ROWS])
+    def other_rows(self, fold: int) -> Pairs:
+        """Return the pairs of all folds but one."""
+        return self.pairs.take(np.flatnonzero(self.number != fold))
+
+    def searched(self, fold: int) -> tuple[Pairs, Rows]:
+        """Return pairs of one fold, the first thousand at most, and the target rows to find theirs among.
+
+        Those rows are at the beginning, and behind them others of all folds. Equal pairs are there once,
+        with the weight of all of them: a row could not be told from its duplicate.
+        """
+        weight = np.ones(len(self.pairs)) if self.pairs.weight is None else self.pairs.weight
+        total = np.bincount(self.group, weight)
+        once = np.sort(np.unique(self.group, return_index=True)[1])
+        here = once[self.number[once] == fold]
+        others = once[self.number[once] != fold]
+        looked_for = here[:_SCORED_ROWS]
+        order = np.concatenate([looked_for, here[_SCORED_ROWS:], others])[:_SEARCHED_ROWS]
+        part = self.pairs.take(looked_for)
+        return replace(part, weight=total[self.group[looked_for]]), self.pairs.target[order]
 
 
 def default_folds(pairs: Pairs, scoring: str = "mse") -> int:
@@ -112,7 +145,7 @@ def folds_for(count: int, dim_source: int, dim_target: int) -> int:
 
 
 def cross_validate(
-    folds: Sequence[Moments], methods: Sequence[Method] = tuple(METHODS.values())
+    folds: Sequence[Moments], methods: Sequence[Method] = LEAST_SQUARES
 ) -> tuple[Candidate, ...]:
     """Return every method with its K-fold cross-validated mean squared error, best first.
 
@@ -121,7 +154,8 @@ def cross_validate(
     folds : sequence of Moments
         Moments of disjoint sets of pairs, at least two, none of them of no pairs.
     methods : sequence of Method
-        Rows of `latalign.METHODS`: all of them unless given.
+        Rows of `latalign.METHODS`: all that are least squares unless given. Of "retrieval" a squared
+        error says nothing.
 
     Returns
     -------
@@ -153,9 +187,7 @@ class Validated:
     shares: Array
 
 
-def validated(
-    folds: Sequence[Moments], methods: Sequence[Method] = tuple(METHODS.values())
-) -> tuple[Validated, ...]:
+def validated(folds: Sequence[Moments], methods: Sequence[Method] = LEAST_SQUARES) -> tuple[Validated, ...]:
     """Return what `cross_validate` returns, with the shares of the folds."""
     if len(folds) < 2 or not all(fold.count for fold in folds):
         raise ValueError(
@@ -172,21 +204,38 @@ def validated(
 
 
 def validated_by_rows(
-    folds: Folds, scoring: Scoring, methods: Sequence[Method] = tuple(METHODS.values())
+    folds: Folds,
+    scoring: Scoring,
+    methods: Sequence[Method] = tuple(METHODS.values()),
+    settled: Parameters = MappingProxyType({}),
 ) -> tuple[Validated, ...]:
-    """Return every method with one minus its cross-validated score on held-out rows, best first."""
+    """Return every method with one minus its cross-validated score on held-out rows, best first.
+
+    Parameters
+    ----------
+    folds : Folds
+        With both Gram matrices, if a method reads them.
+    scoring : str
+    methods : sequence of Method
+    settled : mapping
+        Hyperparameters that are not open.
+    """
     score = _ROW_SCORES[scoring]
     trains = all_but_one(folds.moments)
-    heldout = [folds.heldout_rows(k) for k in range(len(trains))]
-    weights = np.array([len(part) for part in heldout], dtype=np.float64)
+    others = [folds.other_rows(k) for k in range(len(trains))]
+    searched = [folds.searched(k) for k in range(len(trains))]
+    weights = np.array([part.weight.sum() for part, _ in searched if part.weight is not None])
     found: list[Validated] = []
     for method in methods:
-        grid = _thinned(method.points(trains, folds.moments))
+        grid = _thinned(_settled(method.points(trains, folds.moments), settled))
         errors = np.array(
             [
                 # Rounding may take a perfect score above 1.
-                [max(1 - score(method.solve(train, **point)(part.source), part.target), 0) for point in grid]
-                for train, part in zip(trains, heldout, strict=True)
+                [
+                    max(1 - float(np.average(score(map_(part.source), index), weights=part.weight)), 0.0)
+                    for map_ in method.maps(train, grid, rest)
+                ]
+                for train, rest, (part, index) in zip(trains, others, searched, strict=True)
             ]
         )
         found.append(_validated(method, grid, errors, weights))
@@ -324,6 +373,7 @@ def _validated(method: Method, grid: Grid, errors: Array, weights: Array) -> Val
         alpha=alpha if isinstance(alpha, float) else None,
         target_rank=point.get("rank"),
         scale=point.get("scale"),
+        power=point.get("power"),
     )
     return Validated(candidate, errors[:, best] * (weights / weights.sum()))
 
@@ -337,6 +387,15 @@ def _taken(errors: Array, weights: Array, caution: float) -> int:
         return best
     noise = (shares - shares[:, [best]]).std(axis=0, ddof=1) * np.sqrt(len(shares))
     return int(np.flatnonzero(means - means[best] <= caution * noise)[-1])
+
+
+def _settled(grid: Grid, settled: Parameters) -> Grid:
+    """Return the different points of a grid, some of their values given."""
+    points: list[Parameters] = []
+    for point in grid:
+        if (here := {**point, **settled}) not in points:
+            points.append(here)
+    return tuple(points)
 
 
 def _thinned(grid: Grid) -> Grid:

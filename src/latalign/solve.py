@@ -3,7 +3,8 @@
 Every function takes `Moments` and returns an `AffineMap` with its evidence. Where `rows` are given they
 are the pairs that the moments were taken of, and are read again only where the moments do not suffice.
 
-The methods are those of the paper [1]_ (`rigid`, `linear`) and their neighbours.
+The methods are those of the paper [1]_ (`rigid`, `linear`) and their neighbours. All but `retrieval` are
+least squares.
 
 References
 ----------
@@ -30,6 +31,8 @@ import numpy as np
 
 from latalign._linalg import svd
 from latalign._validation import Array, Pairs, checked_alpha, checked_rank, checked_scale
+from latalign.canonical import retrieval as retrieval
+from latalign.canonical import retrieval_pair as retrieval_pair
 from latalign.evidence import Evidence
 from latalign.least_squares import Solution, solve_gram, solve_rows
 from latalign.maps import AffineMap

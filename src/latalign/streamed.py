@@ -7,32 +7,27 @@ block, and nothing but `Moments` and a bounded sample of the rows is kept.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast, final
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
 from latalign import comparison, evaluation, heldout
-from latalign._validation import Pairs, Rows, as_generator, require_folds
+from latalign._validation import Pairs, as_generator, require_folds
 from latalign.agreement import Progress, measured
 from latalign.dealing import Deal, Dealt, Sample, deal_out
-from latalign.fitting import (
-    check_call,
-    choose_by_rows,
-    needs_folds,
-    solve_folds,
-    warn_if_undetermined,
-)
+from latalign.fitting import check_call, choose_by_rows, needs_folds, score_of_rows, solve_folds
 from latalign.heldout import HeldoutFit
 from latalign.io.arrays import Source, open_rows
 from latalign.maps import AffineMap, Map
 from latalign.methods import METHODS
 from latalign.moments import Moments, Precision
 from latalign.on_disk import limited, read_pairs
-from latalign.pairing import PairStream, Unmatched, fits, paired
+from latalign.pairing import PairsAgain, PairStream, Unmatched, fits, paired
 from latalign.relation import require_related, warn_if_unrelated
-from latalign.select import Folds, Scoring
+from latalign.select import Folds, Scoring, groups_of
+from latalign.solvable import warn_if_undetermined
 
 # What is held out of rows that are streamed: it is measured as it is, in memory.
 _HELD_ROWS = 2000
@@ -93,7 +88,7 @@ def fit_files(
         Whether pairs that cannot be told from shuffled ones are an error instead of a warning. Of pairs that
         are streamed those that are held out are looked at.
     **parameters
-        The parameters of the method: alpha, rank, reflection.
+        The parameters of the method: alpha, rank, reflection, power.
 
     Returns
     -------
@@ -312,15 +307,15 @@ def _fit_stream(
     scoring = options["scoring"]
     check_call(method, given, scoring)
     heldout.check_holdout(holdout)
-    by_rows = method == "auto" and scoring != "mse"
+    by_rows = score_of_rows(method, given, scoring)
     deal = Deal(
-        (options["n_folds"] or 5) if needs_folds(method, given) else 1,
+        (options["n_folds"] or 5) if by_rows is not None or needs_folds(method, given) else 1,
         min(holdout, _HELD_ROWS / pairs.rows) if pairs.rows else holdout,
-        _SCORED_ROWS if by_rows else 0,
+        _SCORED_ROWS if by_rows is not None else 0,
         _HELD_ROWS,
         seed,
         options["precision"],
-        "source" if method == "auto" else METHODS[method].grams,
+        "both" if by_rows is not None else "source" if method == "auto" else METHODS[method].grams,
     )
     dealt = deal_out(pairs, deal, threads=threads, progress=progress)
     sample = dealt.kept[-1] if holdout else None
@@ -330,8 +325,11 @@ def _fit_stream(
         else:
             warn_if_unrelated(Pairs.of(sample.source, sample.target))
     folds = _filled(dealt.folds)
-    first = choose_by_rows(_scored(dealt), scoring) if by_rows else solve_folds(method, folds, given)
     total = sum(folds[1:], folds[0]) + dealt.held
+    if by_rows is None:
+        first = solve_folds(method, folds, given)
+    else:
+        first = choose_by_rows(_scored(dealt), by_rows, method, given)
     fitted = _solved(first, total, given, _again(pairs))
     warn_if_undetermined(fitted)
     measured = _on_heldout(first, dealt.kept[-1], seed) if holdout else None
@@ -342,11 +340,17 @@ def _solved(first: AffineMap, total: Moments, given: Mapping[str, Any], rows: Pa
     """Return the map of the method and the parameters that were found, from all pairs."""
     assert first.evidence is not None  # every solver gives some
     row, evidence = METHODS[first.method], first.evidence
-    settled = {"alpha": evidence.alpha, "rank": evidence.target_rank, "scale": evidence.scale}
+    settled = {
+        "alpha": evidence.alpha,
+        "rank": evidence.target_rank,
+        "scale": evidence.scale,
+        "power": evidence.power,
+    }
     found: dict[str, Any] = {name: value for name, value in settled.items() if value is not None}
     found |= {name: value for name, value in given.items() if value != "auto"}
     # What has no parameter may need another look at the rows, where they are ill-conditioned.
-    more = {"rows": rows} if row.uses_rows and not row.parameters and rows is not None else {}
+    reads = row.uses_rows and (not row.parameters or row.ranks)
+    more = {"rows": rows} if reads and rows is not None else {}
     fitted = row.solve(total, **found, **more)
     assert fitted.evidence is not None
     kept = {name: getattr(evidence, name) for name in ("scoring", "baseline", "candidates")}
@@ -373,42 +377,9 @@ def _scored(dealt: Dealt) -> Folds:
     kept = [dealt.kept[k] for k in some]
     number = np.repeat(np.arange(len(some)), [len(sample.numbers) for sample in kept])
     pairs = Pairs(np.concatenate([one.source for one in kept]), np.concatenate([one.target for one in kept]))
-    return Folds(tuple(dealt.folds[k] for k in some), pairs, number)
+    return Folds(tuple(dealt.folds[k] for k in some), pairs, number, groups_of(pairs))
 
 
 def _again(pairs: PairStream) -> Pairs | None:
     """Return the pairs as the solvers read them: block by block, as often as they need to."""
-    return None if pairs.rows is None else cast("Pairs", _Rows(pairs, pairs.rows))
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """What solvers ask of `Pairs`, of pairs that are more than fit in memory."""
-
-    stream: PairStream
-    count: int
-    caller: str = "fit"
-    weight: None = None
-
-    def __len__(self) -> int:
-        return self.count
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        return self.stream.dims
-
-    @property
-    def source(self) -> Rows:
-        """No rows, of the width and the dtype of all."""
-        return np.zeros((0, self.dims[0]), self.stream.dtypes[0])
-
-    @property
-    def is_double(self) -> bool:
-        return all(dtype.kind in "iu" or dtype == np.float64 for dtype in self.stream.dtypes)
-
-    def blocks(self, rows: int) -> Iterator[Pairs]:
-        return self.stream.blocks(rows)
-
-    def require_finite(self) -> None:
-        self.stream.require_finite()
+    return None if pairs.rows is None else cast("Pairs", PairsAgain(pairs, pairs.rows))

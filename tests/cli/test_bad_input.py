@@ -165,13 +165,15 @@ class TestWrongCalls:
             ("fit x.npy y.npy -o new.safetensors --method best", "'best' is not one of 'auto'"),
             (
                 "fit x.npy y.npy -o new.safetensors --method rigid --alpha 1",
-                "--alpha goes with --method shrunk or ridge or low_rank; got --method rigid",
+                "--alpha goes with --method shrunk or ridge or low_rank or retrieval; got --method rigid",
             ),
             (
                 "fit x.npy y.npy -o new.safetensors --rank 1",
                 "--rank goes with --method low_rank; got --method auto",
             ),
             ("fit x.npy y.npy -o new.safetensors --method ridge --alpha -1", "not in the range"),
+            ("fit x.npy y.npy -o new.safetensors --method retrieval --power -1", "not in the range"),
+            ("fit x.npy y.npy -o new.safetensors --method retrieval --curve", "--curve is of squared errors"),
             ("fit x.npy y.npy -o new.safetensors --method ridge --alpha nan", "not a finite number"),
             ("fit x.npy y.npy -o new.safetensors --method ridge --alpha inf", "not a finite number"),
             ("fit x.npy y.npy -o new.safetensors --method ridge --alpha much", "not a valid float"),

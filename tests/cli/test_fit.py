@@ -5,6 +5,7 @@ import pytest
 
 import latalign
 from calls import done, done_json, refused, run, written
+from latalign.methods import LEAST_SQUARES
 
 
 class TestFit:
@@ -22,8 +23,8 @@ class TestFit:
         chosen = [line for line in text.splitlines() if "← chosen" in line]
         assert len(chosen) == 1
         assert chosen[0].startswith(latalign.AffineMap.load("new.safetensors").method)
-        for method in latalign.METHODS:
-            assert any(line.startswith(method) for line in text.splitlines())
+        for method in LEAST_SQUARES:
+            assert any(line.startswith(method.name) for line in text.splitlines())
         assert "…" not in text  # all of it fits a terminal of 80 columns
 
     def test_the_record(self, folder):
@@ -37,7 +38,9 @@ class TestFit:
         assert record["output"] == "new.safetensors"
         assert record["method"] == loaded.method
         assert record["evidence"] == loaded.evidence.to_json()
-        assert {row["method"] for row in record["evidence"]["candidates"]} == set(latalign.METHODS)
+        assert {row["method"] for row in record["evidence"]["candidates"]} == {
+            method.name for method in LEAST_SQUARES
+        }
         assert record["heldout"]["rows"] == record["evidence"]["heldout"]["rows"] == 50
         assert record["heldout"]["mapped"]["mse"] == record["evidence"]["heldout"]["mse"]
         header = latalign.read_header("new.safetensors")

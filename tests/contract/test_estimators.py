@@ -68,8 +68,8 @@ def test_one_class_a_method():
 def test_fit_is_the_functions_fit(rng, aligner):
     X, Y = pairs(rng, 60, 6, 5)
     fitted = aligner.fit(X, Y)
-    given = {"alpha": "auto"} if aligner._method == "low_rank" else {}
-    expected = latalign.fit(X, Y, aligner._method, **given)
+    given = {"low_rank": {"alpha": "auto"}, "retrieval": {"alpha": 0.3, "power": 0.5}}
+    expected = latalign.fit(X, Y, aligner._method, **given.get(aligner._method, {}))
     assert relative(fitted.map_.matrix, expected.matrix) < 1e-12
     assert fitted.map_.method == expected.method
     np.testing.assert_allclose(fitted.transform(X), expected(X), rtol=1e-9)
@@ -108,6 +108,9 @@ def test_partial_fit_is_fit(rng, aligner, sizes):
         "low_rank",
     ):  # chosen from other folds, or not leave-one-out
         assert relative(aligner.predict(X), whole.predict(X)) < 0.1
+    elif aligner._method == "retrieval":  # has no rows to choose or to take an offset by
+        expected = latalign.fit_moments(whole.moments_, method="retrieval")
+        assert relative(aligner.predict(X), expected(X)) < 1e-9
     else:
         assert relative(aligner.predict(X), whole.predict(X)) < 1e-9
 

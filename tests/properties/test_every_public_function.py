@@ -86,7 +86,7 @@ def test_calibrate(rows, method):
         assert np.isfinite(found.uncertainty.error(X)).all()
 
 
-@given(paired(), st.sampled_from(["cosine", "recall@1"]))
+@given(paired(), st.sampled_from(["cosine", "recall@1", "recall@10", "mrr"]))
 def test_fit_by_another_score(rows, scoring):
     found = answers(lambda: latalign.fit(*rows, scoring=scoring))
     if found is not None:
@@ -168,6 +168,17 @@ def test_every_solver_and_the_error_of_its_map(rows, precision):
         assert metrics.mean_squared_error(found, moments) >= 0
         r2 = metrics.r2_score(found, moments)
         assert np.isnan(r2) or r2 <= 1
+    for found in answers(lambda: solve.retrieval_pair(moments)) or ():
+        finite(found)
+
+
+@given(paired())
+def test_calibrated_scores(rows):
+    X, Y = rows
+    width = min(X.shape[1], Y.shape[1])
+    found = answers(lambda: latalign.calibrate_scores(X[:, :width], Y[:, :width]))
+    if found is not None:
+        assert (np.diff(found(np.linspace(-1, 1, 20))) >= 0).all()
 
 
 @given(st.data())

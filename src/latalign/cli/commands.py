@@ -122,8 +122,8 @@ def main() -> None:
     "--alpha",
     metavar="NUMBER|auto",
     type=OrAuto(click.FloatRange(min=0)),
-    help="The penalty of ridge and shrunk (auto unless given) and low_rank (auto where the rank is chosen, "
-    "else 0).",
+    help="The penalty of ridge, shrunk and retrieval (auto unless given) and low_rank (auto where the rank is "
+    "chosen, else 0).",
 )
 @click.option(
     "--rank",
@@ -132,11 +132,17 @@ def main() -> None:
     help="The rank of low_rank (auto unless given).",
 )
 @click.option(
+    "--power",
+    metavar="NUMBER|auto",
+    type=OrAuto(click.FloatRange(min=0)),
+    help="The power of the correlations of retrieval (auto unless given).",
+)
+@click.option(
     "--scoring",
     type=click.Choice(SCORINGS),
     default="mse",
     show_default=True,
-    help="What auto chooses by; take what the map is for.",
+    help="What auto and retrieval choose by; take what the map is for.",
 )
 @click.option(
     "--holdout",
@@ -194,6 +200,7 @@ def fit(
     method: str,
     alpha: Any,
     rank: Any,
+    power: Any,
     scoring: Any,
     holdout: float,
     curve: bool,
@@ -226,10 +233,13 @@ def fit(
 
         fit_labelled(ctx, (source, target), labels, output, seed, names, as_json)
         return
-    given = {name: value for name, value in (("alpha", alpha), ("rank", rank)) if value is not None}
+    options = {"alpha": alpha, "rank": rank, "power": power}
+    given = {name: value for name, value in options.items() if value is not None}
     _require_parameters(method, given)
     if curve and scoring != "mse":
         raise click.UsageError(f"--curve is of squared errors and goes with --scoring mse; got {scoring}")
+    if curve and method != "auto" and METHODS[method].ranks:
+        raise click.UsageError(f"--curve is of squared errors, of which {method} makes nothing")
     _call_is_right(refuse_same_file, output, [source.path, target.path])
     with show.working("fitting") as advance:
         found = fit_files(

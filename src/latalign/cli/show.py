@@ -110,6 +110,8 @@ def evidence_tables(map_: AnyMap) -> Iterator[Table]:
         facts.add_row("pairs that count nothing, and less than others", f"{ignored:,}, {less:,}")
     if map_.uncertainty is not None:
         facts.add_row("uncertainty of a mapped row, typically", number(_typical(map_.uncertainty)))
+    if evidence.power is not None:
+        facts.add_row("power of the correlations", number(evidence.power))
     if evidence.scale is not None:
         facts.add_row("scale of the similarity map that it is drawn to", number(evidence.scale))
     yield facts

@@ -25,9 +25,10 @@ from latalign.experiments.networks import Autoencoder, ConvAutoencoder, MLPAutoe
 from latalign.experiments.screen import bars_on_stderr, made_folder
 from latalign.experiments.training import Training, applied, seeded, train
 from latalign.io.files import written_beside
-from latalign.methods import METHODS
+from latalign.methods import LEAST_SQUARES
 
 _NETWORKS: Mapping[str, type[Autoencoder]] = {"conv": ConvAutoencoder, "MLP": MLPAutoencoder}
+_METHODS = [method.name for method in LEAST_SQUARES]  # what a decoder can read
 _SHOWN = 6  # images in the picture, each of another class
 # What the rows of the table and of the picture are called where the method's name does not say it all.
 _NAMES = {"rigid": "rigid (paper)", "linear": "linear (paper)"}
@@ -163,7 +164,7 @@ def run_demo(
             network, trainings[name] = _trained(name, setting, images, int(own_seed), bars)
             coded[name] = Coded.of(name, network, images[rows], test)
     one, other = coded.values()
-    methods = (*METHODS, "auto")
+    methods = (*_METHODS, "auto")
     crossings = (cross(one, other, test, methods), cross(other, one, test, methods))
     picture.save(_picture(setting, coded, crossings), out / "demo.png")
     for crossing in crossings:
@@ -266,17 +267,17 @@ def _picture(setting: Setting, coded: Mapping[str, Coded], crossings: tuple[Cros
         picture.Row("no map", begins_group=True),
         *(
             picture.Row(_NAMES.get(name, name), begins_group=name in ("orthogonal", "ridge"))
-            for name in METHODS
+            for name in _METHODS
         ),
     ]
     panels = []
     for crossing in crossings:
         source, target = coded[crossing.source], coded[crossing.target]
         codes = source.test[shown]
-        read = [target.test[shown], codes, *(crossing.maps[name](codes) for name in METHODS)]
+        read = [target.test[shown], codes, *(crossing.maps[name](codes) for name in _METHODS)]
         decoded = [applied(target.network.decoder, values) for values in read]
-        errors = [crossing.own, crossing.no_map, *(crossing.errors[name] for name in METHODS)]
-        chosen = 3 + list(METHODS).index(crossing.maps["auto"].method)
+        errors = [crossing.own, crossing.no_map, *(crossing.errors[name] for name in _METHODS)]
+        chosen = 3 + _METHODS.index(crossing.maps["auto"].method)
         notes = ["", *(f"{error:.3f}" for error in errors)]
         notes[chosen] += "\nauto"
         panels.append(
