@@ -47,6 +47,16 @@ def test_ranks_are_those_of_all_similarities(rng, monkeypatch, dtype, block):
     np.testing.assert_allclose(cosines, -np.sort(-(x @ y.T), axis=1)[:, :7], atol=1e-5)
 
 
+def test_a_row_is_found_however_its_map_is_rounded(rng, monkeypatch):
+    # Where large terms cancel, float32 maps a row differently in blocks of different size.
+    monkeypatch.setattr("latalign.searching._BLOCK_VALUES", 50 * 37)
+    rows = rng.normal(size=(300, 6)).astype(np.float32)
+    rough = Index(rows, lambda block: block + 1e-3 * rng.normal(size=block.shape).astype(np.float32))
+    found = relevant_ranks(rows[:50], rough, np.arange(50)[:, None])
+    assert found.min() == 1
+    assert np.median(found) == 1
+
+
 def test_zero_rows_are_never_found_before_others():
     index = np.array([[0.0, 0.0], [1.0, 0.0]])
     found = relevant_ranks(np.array([[1.0, 0.1], [0.0, 0.0]]), Index(index), np.array([[0], [1]]))

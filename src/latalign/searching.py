@@ -84,10 +84,13 @@ def relevant_ranks(queries: Rows, index: Index, relevant: NDArray[np.int64]) -> 
             continue
         own[there, column] = np.einsum("ij,ij->i", units[there], index.take(numbers[there], dtype))
     found = np.zeros(relevant.shape, np.int64)
-    for _, block in index.blocks(_BLOCK_VALUES // len(units), dtype):
+    for start, block in index.blocks(_BLOCK_VALUES // len(units), dtype):
         cosines = units @ block.T
-        for column, least in enumerate(own.T):
-            found[:, column] += np.count_nonzero(cosines >= least[:, None] - tie, axis=1)
+        for column, (least, numbers) in enumerate(zip(own.T - tie, relevant.T, strict=True)):
+            found[:, column] += np.count_nonzero(cosines >= least[:, None], axis=1)
+            # The row itself counts, however the map of a block rounded it.
+            here = np.flatnonzero((start <= numbers) & (numbers < start + len(block)))
+            found[here, column] += cosines[here, numbers[here] - start] < least[here]
     return found
 
 
