@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import latalign
-from latalign import METHODS, AffineMap, Uncertainty
+from latalign import AffineMap, Uncertainty
 from latalign.io.mapfile import read_header
+from latalign.methods import LEAST_SQUARES
 from problems import rotation
 
 DRAWS = 12
@@ -34,7 +35,7 @@ def coverage(rows, dim, method, kind="normal", level=0.9, **given):
     return np.mean(found), np.std(found) / np.sqrt(DRAWS)
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", [method.name for method in LEAST_SQUARES])
 def test_of_held_out_rows_nine_in_ten_are_inside(method):
     share, error = coverage(120, 12, method)
     assert abs(share - 0.9) <= 0.03 + 3 * error
@@ -200,3 +201,10 @@ class TestBadInput:
                 [0.0, 0.0],
                 uncertainty=Uncertainty([0.0], [[1.0]], [0.5], [[1.0]], [1.0]),
             )
+
+
+def test_what_ranks_rows_predicts_none(rng):
+    X, Y = rng.normal(size=(60, 4)), rng.normal(size=(60, 3))
+    map_ = latalign.solve.retrieval(latalign.Moments.of(X, Y))
+    with pytest.raises(ValueError, match="directions to search along"):
+        latalign.calibrate(map_, X, Y)

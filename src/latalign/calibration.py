@@ -104,6 +104,11 @@ def calibrate(
             f"calibrate needs pairs of {map_.dim_source} and {map_.dim_target} dimensions, as the map has; "
             f"got {dims[0]} and {dims[1]}"
         )
+    if map_.method in METHODS and METHODS[map_.method].ranks:
+        raise ValueError(
+            f"calibrate needs a map that says where a row lies; {map_.method!r} gives directions to search along. "
+            "Take another method, or latalign.calibrate_scores for its cosines."
+        )
     pairs.require_finite()
     rng = as_generator(random_state, "calibrate")
     if robust:

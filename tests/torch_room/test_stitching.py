@@ -34,6 +34,7 @@ def same(one, other):
 
 
 class TestLearning:
+    @pytest.mark.filterwarnings("ignore::latalign.UnrelatedPairsWarning")  # no linear relation is there
     def test_what_is_not_linear(self, rng):
         X, Y = bent(rng, 2500)
         found = fit_stitching(X[:2000], Y[:2000], k=4, max_epochs=80)
