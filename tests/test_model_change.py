@@ -51,7 +51,7 @@ def test_a_row_is_found_however_its_map_is_rounded(rng, monkeypatch):
     # Where large terms cancel, float32 maps a row differently in blocks of different size.
     monkeypatch.setattr("latalign.searching._BLOCK_VALUES", 50 * 37)
     rows = rng.normal(size=(300, 6)).astype(np.float32)
-    rough = Index(rows, lambda block: block + 1e-3 * rng.normal(size=block.shape).astype(np.float32))
+    rough = Index(rows, lambda block: block + 0.05 * rng.normal(size=block.shape).astype(np.float32))
     found = relevant_ranks(rows[:50], rough, np.arange(50)[:, None])
     assert found.min() == 1
     assert np.median(found) == 1

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import cast, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from latalign.fitting import fit
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
 from latalign.searching import Index, among, relevant_ranks
-from latalign.select import SCORINGS, Scoring, groups_of
+from latalign.select import groups_of
 
 _FOLDS = 5
 # As many held-out anchors look for themselves, in as many folds as it takes …
@@ -170,12 +170,10 @@ def _methods(anchors: Pairs) -> tuple[str, ...]:
 def _fitted(method: str, source: Rows, target: Rows) -> AffineMap:
     if method == NO_MAP:
         return replace(AffineMap.of(np.eye(source.shape[1])), method=NO_MAP)
-    # What a method leaves open is chosen for retrieval where it can be.
-    scoring = "recall@10" if "recall@10" in SCORINGS else "recall@1"
     with warnings.catch_warnings():
         # What a map does to directions that the anchors do not show is judged on held-out anchors.
         warnings.simplefilter("ignore", IllConditionedWarning)
-        return fit(source, target, method, scoring=cast("Scoring", scoring))
+        return fit(source, target, method, scoring="recall@10")
 
 
 def _splits(anchors: Pairs, rng: np.random.Generator) -> Iterator[tuple[Pairs, NDArray[np.intp]]]:
