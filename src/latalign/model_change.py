@@ -127,7 +127,7 @@ class Verdict:
         Those that are a test query or a relevant row themselves: on what a map was fitted to, it does
         better than it will.
     truth : {"relevant rows", "neighbors in the new index"}
-        By the latter "re-embed" is 1 by definition and cannot be chosen.
+        By the latter "re-embed" is right by definition, but for equal rows, and cannot be chosen.
     """
 
     choice: Choice

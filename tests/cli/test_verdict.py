@@ -67,6 +67,13 @@ def test_few_queries_cannot_tell(case):
     assert "Cannot tell: keep the old model until more queries do." in result.stdout
 
 
+def test_the_new_models_own_neighbors_are_no_choice(case):
+    text = run(*call(relevant=None)).stdout
+    assert "truth: neighbors in the new index" in text
+    assert "→ re-embed" not in text
+    assert "Re-embedding is the truth here and no choice" in text
+
+
 def test_wrong_calls_and_unsound_files(case, tmp_path):
     refused(run(*call(relevant=None, new_index=None)), 2, "give --relevant, or --new-index")
     refused(run(*call(relevant="none.npy")), 2, "does not exist")

@@ -238,7 +238,7 @@ def verdict_table(found: Verdict) -> Table:
 
 
 _VERDICTS = {
-    "keep": "Keep embedding queries by the old model: nothing that was measured finds more, beyond chance.",
+    "keep": "Keep embedding queries by the old model: nothing to choose from finds more, beyond chance.",
     "bridge": "Bridge: embed queries by the new model and map them; the index stays as it is.",
     "documents": "Map the stored documents to the new model's space.",
     "re-embed": "Embed the documents anew: that finds more than any map does, beyond chance.",
@@ -265,6 +265,8 @@ def verdict_words(found: Verdict) -> str:
     if open_:
         told = " and ".join(f"{name} (about {needed:,} queries would)" for name, needed in open_)
         words.append(f"These queries do not tell keeping from {told}.")
+    if found.truth == "neighbors in the new index":
+        words.append("Re-embedding is the truth here and no choice: give --relevant to measure it as well.")
     if all(one.name != "re-embed" for one in found.options):
         words.append(
             "What embedding anew would give is not known: give --new-index, of a part of the index say."
