@@ -114,14 +114,16 @@ class _Kernel:
     spectrum: Array
 
 
-def _kernels(rows: Rows) -> tuple[_Kernel, ...]:
-    """Return the kernels of one side, as `_TESTED` counts them."""
+def _kernels(rows: Rows, count: int) -> tuple[_Kernel, ...]:
+    """Return the first so many kernels of one side, as `_TESTED` counts them."""
     x = rows.astype(np.float64)
     x /= np.abs(x).max() or 1.0  # so that no square overflows
     x = _drawn_in(x)
     scores, values = _decomposed(x)
     mean = values.mean() if len(values) else 1.0
     plain = _Kernel(scores, values / mean)
+    if count == 1:
+        return (plain,)
     deviation = x.std(axis=0)
     x = np.divide(x, deviation, out=np.zeros_like(x), where=deviation > 0)
     scores, values = _decomposed(_drawn_in(x))
@@ -149,7 +151,8 @@ def _decomposed(x: Array) -> tuple[Array, Array]:
 
 def _p_value(source: Rows, target: Rows, tested: tuple[tuple[int, int], ...]) -> float:
     """Return the p-value of pairs, of several kernels the smallest times their number."""
-    x, y = _kernels(source), _kernels(target)
+    x = _kernels(source, 1 + max(i for i, _ in tested))
+    y = _kernels(target, 1 + max(j for _, j in tested))
     found: list[float] = []
     for i, j in tested:
         a, b = x[i], y[j]
