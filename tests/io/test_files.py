@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from latalign.io.files import written_beside
+from latalign.io.files import folder_beside, named_beside, written_beside
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="symbolic links of POSIX systems")
 
@@ -46,3 +46,26 @@ def test_a_failure_through_a_link_changes_nothing(tmp_path):
         put(link, "text")
     assert real.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.npy", "real.npy"]
+
+
+@pytest.mark.parametrize(
+    ("making", "beside"), [("open", written_beside), ("open", named_beside), ("mkdir", folder_beside)]
+)
+def test_a_signal_that_comes_when_the_file_was_just_made(tmp_path, monkeypatch, making, beside):
+    make = getattr(os, making)
+
+    def made_and_ended(*arguments):
+        make(*arguments)
+        raise SystemExit(143)
+
+    monkeypatch.setattr(os, making, made_and_ended)
+    with pytest.raises(SystemExit), beside(tmp_path / "new"):
+        pass
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_as_readable_as_others_that_the_user_makes(tmp_path):
+    (tmp_path / "plain").touch()
+    put(tmp_path / "new")
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode

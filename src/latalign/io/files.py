@@ -6,12 +6,14 @@ import errno
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
+
+# A file of this name must not be there yet; Windows would change the ends of lines in others.
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 @contextmanager
@@ -45,8 +47,8 @@ def named_beside(path: str | PathLike[str]) -> Iterator[Path]:
     """
     with _renamed(path) as (handle, name):
         os.close(handle)
-        yield Path(name)
-        _sync(Path(name))
+        yield name
+        _sync(name)
 
 
 @contextmanager
@@ -61,16 +63,13 @@ def folder_beside(path: str | PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     require_free(final)
+    name = _temporary(final)
     try:
-        name = tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
-    except OSError as error:
-        raise _explained(error, final) from error
-    try:
-        yield Path(name)
+        os.mkdir(name)
+        yield name
         for folder, _, files in os.walk(name):
             for file in files:
                 _sync(Path(folder, file))
-        os.chmod(name, 0o777 & ~_umask())
         os.rename(name, final)
     except OSError as error:
         raise _explained(error, final) from error
@@ -115,7 +114,7 @@ def send_to_disk(file: IO[bytes], start: int, length: int) -> None:
 
 
 @contextmanager
-def _renamed(path: str | PathLike[str]) -> Iterator[tuple[int, str]]:
+def _renamed(path: str | PathLike[str]) -> Iterator[tuple[int, Path]]:
     """Make a temporary file beside `path`, and rename it when the block ends well."""
     final = Path(path)
     real = Path(os.path.realpath(final))
@@ -124,27 +123,30 @@ def _renamed(path: str | PathLike[str]) -> Iterator[tuple[int, str]]:
     if final.exists() and not final.is_file():
         raise OSError(f"cannot write {final}: it is a device or a pipe, which a rename would replace")
     _require_parent(final, real)
+    name = _temporary(real)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{real.name}.", suffix=".tmp", dir=real.parent)
-    except OSError as error:
-        raise _explained(error, final) from error
-    try:
-        yield handle, name
-        # mkstemp makes the file private; a result is as readable as any file the user makes.
-        os.chmod(name, 0o666 & ~_umask())
+        yield os.open(name, _NEW, 0o666), name
         os.replace(name, real)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise _explained(error, final) from error
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+    except BaseException as error:
+        name.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _explained(error, final) from error
         raise
+
+
+def _temporary(path: Any) -> Any:
+    """Return a name beside `path` that nothing has.
+
+    It is known before there is a file: a signal may come when that was just made, and the name would be
+    lost with what `tempfile.mkstemp` returns.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
 @contextmanager
 def _written_far(path: Any) -> Iterator[IO[bytes]]:
     """Write to another name in the same store, and move it when the block ends well."""
-    away = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    away = _temporary(path)
     try:
         with away.fs.open(away.path, "wb") as file:
             yield file
@@ -176,12 +178,6 @@ def _stamp(path: Path) -> tuple[int, ...]:
         return (path.stat().st_size,)
     found = path.stat()
     return (found.st_ino, found.st_size, found.st_mtime_ns) if path.is_file() else ()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _explained(error: OSError, path: Path) -> OSError:
