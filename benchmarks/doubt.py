@@ -135,9 +135,7 @@ def robust_figures(seeds: int, *, table: bool = False) -> Iterator[Figure]:
             for name in ROBUST_METHODS
         )
         than = "fewer anchors than dimensions" if few else "more anchors than dimensions"
-        yield Figure(
-            f"{what} of {len(some)} cells with {than}", worst, None if few else ROBUST_LIMIT, note=where
-        )
+        yield Figure(f"{what} of {len(some)} cells with {than}", worst, ROBUST_LIMIT, note=where)
     loss = float(np.mean([found[name][2] for found in means.values() for name in ROBUST_METHODS]))
     yield Figure("error of robust fit to genuine pairs / of plain fit, mean", loss, CLEAN_LIMIT)
 
@@ -166,7 +164,7 @@ def coverage_figures(seeds: int, *, table: bool = False) -> Iterator[Figure]:
     for times, noise in itertools.product(TIMES, NOISES):
         draws = [
             coverage(dim, times, noise, seed)
-            for dim in (16, 32, 64)
+            for dim in (8, 16, 32, 64)
             for seed in range(max(seeds, round(seeds * 40 / times)))
         ]
         found[times, noise] = {name: float(np.mean([one[name] for one in draws])) for name in COVERED_METHODS}
