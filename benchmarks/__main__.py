@@ -10,7 +10,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from benchmarks import applying, doubt, fitting, selection
+from benchmarks import applying, doubt, fitting, selection, streaming
 from benchmarks.harness import Figure
 
 SUITES = {
@@ -23,6 +23,10 @@ SUITES = {
         fitting.rigid,
         fitting.many_rows,
         applying.apply,
+        streaming.fit_from_disk,
+        streaming.parquet,
+        streaming.fixed_cost,
+        streaming.linear_cost,
         selection.selection,
         doubt.doubt,
     )

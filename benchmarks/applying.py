@@ -22,7 +22,7 @@ def apply(rounds: int) -> Iterator[Figure]:
     """1,000,000 × 384 float32, `.npy` to `.npy`: the claim is for the disk, files in memory are told beside it."""
     if _MEMORY.is_dir():
         yield from _applied(rounds, _MEMORY, "in memory", None)
-    yield from _applied(rounds, None, "on disk", 0.65)
+    yield from _applied(rounds, None, "on disk", 0.70)
 
 
 def _applied(rounds: int, place: Path | None, where: str, limit: float | None) -> Iterator[Figure]:

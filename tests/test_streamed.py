@@ -199,6 +199,16 @@ class TestFit:
         assert found.map.evidence.anchors == COUNT
         assert found.map.method == latalign.fit(X, Y, scoring=scoring).method
 
+    @pytest.mark.parametrize("holdout", [0.0, 0.2])
+    def test_shuffled_pairs_are_refused(self, rng, tmp_path, holdout):
+        X, Y = pairs(rng, COUNT, 6, 5, noise=0.2)
+        latalign.fit_files(*files(tmp_path, X, Y), "affine", holdout=holdout, refuse_unrelated=True)
+        shuffled = files(tmp_path, X, Y[rng.permutation(COUNT)])
+        with pytest.raises(ValueError, match="cannot be told from shuffled ones"):
+            latalign.fit_files(*shuffled, "affine", holdout=holdout, refuse_unrelated=True)
+        with pytest.warns(latalign.UnrelatedPairsWarning, match="cannot be told from shuffled ones"):
+            latalign.fit_files(*shuffled, "affine", holdout=holdout)
+
     @pytest.mark.filterwarnings("ignore::latalign.UnrelatedPairsWarning")
     def test_the_held_out_figures_are_of_pairs_that_were_not_seen(self, rng, tmp_path):
         X, Y = rng.normal(size=(COUNT, 40)), rng.normal(size=(COUNT, 3))
@@ -353,7 +363,13 @@ class TestMeasures:
 
     def test_compare_is_that_of_rows_in_memory(self, rng, tmp_path):
         X, Y = pairs(rng, COUNT, 6, 5, noise=0.4)
-        found, exact = latalign.compare_files(*files(tmp_path, X, Y)), latalign.compare(X, Y)
+        # Every row is kept: the same measures of the same rows.
+        whole = latalign.compare_files(*files(tmp_path, X, Y), max_rows=10 * COUNT)
+        exact = latalign.compare(X, Y, max_rows=10 * COUNT)
+        assert whole.measured_rows == exact.measured_rows == COUNT
+        for name in ("linear_cka", "procrustes_distance", "mutual_knn"):
+            assert getattr(whole, name).value == pytest.approx(getattr(exact, name).value, rel=1e-9)
+        found = latalign.compare_files(*files(tmp_path, X, Y))
         assert (found.rows, found.measured_rows) == (COUNT, 5000)
         for name in ("linear_cka", "procrustes_distance", "mutual_knn"):
             one, other = getattr(found, name), getattr(exact, name)  # of other rows

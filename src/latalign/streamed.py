@@ -86,7 +86,7 @@ def fit_files(
         Called after every block with the number of pairs that are done, and of all pairs or None.
     refuse_unrelated : bool
         Whether pairs that cannot be told from shuffled ones are an error instead of a warning. Of pairs that
-        are streamed those that are held out are looked at.
+        are streamed those that are held out are looked at, or as many others.
     **parameters
         The parameters of the method: alpha, rank, reflection, power.
 
@@ -311,15 +311,15 @@ def _fit_stream(
     deal = Deal(
         (options["n_folds"] or 5) if by_rows is not None or needs_folds(method, given) else 1,
         min(holdout, _HELD_ROWS / pairs.rows) if pairs.rows else holdout,
-        _SCORED_ROWS if by_rows is not None else 0,
+        _SCORED_ROWS if by_rows is not None or not holdout else 0,
         _HELD_ROWS,
         seed,
         options["precision"],
         "both" if by_rows is not None else "source" if method == "auto" else METHODS[method].grams,
     )
     dealt = deal_out(pairs, deal, threads=threads, progress=progress)
-    sample = dealt.kept[-1] if holdout else None
-    if sample is not None and len(sample.numbers):
+    sample = dealt.kept[-1 if holdout else 0]
+    if len(sample.numbers):
         if refuse_unrelated:
             require_related(sample.source, sample.target, "fit", _FORCE)
         else:

@@ -49,10 +49,12 @@ def write(location: Location, shape: Shape, like: Reader | None) -> Iterator[Par
     """Write a Parquet file; rows out of a table keep their other columns and their column's type."""
     pq = _parquet()
     layout = TableLayout(location, shape, like)
-    # Floats repeat too seldom for a dictionary, and looking for one triples the time.
+    # Floats repeat too seldom for a dictionary, and looking for one triples the time; the least and the
+    # largest of them say nothing.
     others: Any = [name for name in layout.schema.names if name != layout.name]
+    options = {"use_dictionary": others, "write_statistics": others}
     with written_beside(location.path) as file:
-        with pq.ParquetWriter(file, layout.schema, use_dictionary=others) as into:
+        with pq.ParquetWriter(file, layout.schema, **options) as into:
             writer = ParquetWriter(into, layout)
             yield writer
             writer.flush()
