@@ -9,7 +9,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from latalign.cli.commands import _FILES, _json_option, _pairing, _print, _print_json, main, seed_option
+from latalign.cli.commands import main
+from latalign.cli.options import FILES, json_option, pairing, print_json, print_parts, seed_option
 from latalign.cli.program import EXIT_STATUSES, debug_option
 from latalign.io.protocol import Location
 from latalign.on_disk import read_pairs
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 _SUSPICIONS = 20
 
 
-@main.command(epilog=_FILES + EXIT_STATUSES)
-@_pairing
+@main.command(epilog=FILES + EXIT_STATUSES)
+@pairing
 @click.option(
     "--false-positive-rate",
     metavar="SHARE",
@@ -32,7 +33,7 @@ _SUSPICIONS = 20
     help="The share of genuine pairs that may be called suspicious.",
 )
 @seed_option("Draws, of many rows, those that are looked at.")
-@_json_option
+@json_option
 @debug_option
 @click.pass_context
 def audit(
@@ -60,9 +61,9 @@ def audit(
         X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
         found = audited(X, Y, false_positive_rate=false_positive_rate, random_state=seed)
     if as_json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     else:
-        _print(list(audit_parts(found)))
+        print_parts(list(audit_parts(found)))
     if not found.sound:
         context.exit(1)
 

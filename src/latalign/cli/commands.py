@@ -1,16 +1,26 @@
-"""The commands."""
+"""The program, and the two commands that make something: a map, and mapped rows."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from latalign._version import __version__
+from latalign.cli.options import (
+    FILES,
+    call_is_right,
+    json_option,
+    map_json,
+    pairing,
+    print_json,
+    print_parts,
+    seed_option,
+    threads_option,
+)
 from latalign.cli.parameters import (
     LabelsFile,
     MapFile,
@@ -22,72 +32,16 @@ from latalign.cli.parameters import (
 )
 from latalign.cli.program import EXIT_STATUSES, Program, debug_option
 from latalign.io.protocol import Location
-from latalign.maps import AffineMap
 from latalign.methods import METHODS
 from latalign.on_disk import apply_file, load_map, read_pairs, refuse_same_file
 from latalign.parts import apply_folder
 from latalign.select import SCORINGS
 
-_FILES = """
-\b
-Files of rows:
-  .npy              an array of shape (rows, dimensions)
-  .safetensors      one 2-D tensor, or file.safetensors:NAME
-  .parquet          a column of lists of floats, or file.parquet:COLUMN
-  .arrow, .feather  the same
-  .lance            the same
-  .h5, .hdf5        one 2-D array, or file.h5:NAME
-  .zarr             the same
-  FOLDER            of such files, in the order of their names; or one
-                    that Hugging Face datasets saved
-  'DATA/*.parquet'  the files that a pattern names
-  s3://...          Parquet, Arrow, Lance and Zarr
-All but the first two need an extra, which an error names.
-"""
-
-
-def seed_option(draws: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the option of a seed, which draws what `draws` says."""
-    return click.option(
-        "--seed", metavar="NUMBER", type=click.IntRange(min=0), default=0, show_default=True, help=draws
-    )
-
-
-_threads_option = click.option(
-    "--threads",
-    metavar="NUMBER",
-    type=click.IntRange(min=1),
-    help="How many threads there may be; as many as there are processors unless given.",
-)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-
-
-def _pairing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the arguments of two files whose rows correspond."""
-    for add in (
-        click.option(
-            "--unmatched",
-            type=click.Choice(["error", "drop"]),
-            default="error",
-            show_default=True,
-            help="What becomes of ids that only one side has.",
-        ),
-        click.option(
-            "--id-column",
-            metavar="COLUMN",
-            help="Pair the rows by this column of both tables, not by their order.",
-        ),
-        click.argument("target", type=RowsFile()),
-        click.argument("source", type=RowsFile()),
-    ):
-        command = add(command)
-    return command
-
 
 @click.group(
     cls=Program,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=_FILES + EXIT_STATUSES,
+    epilog=FILES + EXIT_STATUSES,
 )
 @click.version_option(__version__, prog_name="latalign")
 @debug_option
@@ -100,8 +54,8 @@ def main() -> None:
     """  # noqa: D301 - click reads \b
 
 
-@main.command(epilog=_FILES + EXIT_STATUSES)
-@_pairing
+@main.command(epilog=FILES + EXIT_STATUSES)
+@pairing
 @click.option("-o", "--output", required=True, type=MapOutput(), help="The map file to write.")
 @click.option(
     "--labels",
@@ -185,8 +139,8 @@ def main() -> None:
 @click.option("--source-name", metavar="TEXT", help="The name of the source model, kept in the map file.")
 @click.option("--target-name", metavar="TEXT", help="The name of the target model, kept in the map file.")
 @click.option("--dataset", metavar="TEXT", help="The name of the data, kept in the map file.")
-@_threads_option
-@_json_option
+@threads_option
+@json_option
 @debug_option
 @click.pass_context
 def fit(
@@ -224,13 +178,12 @@ def fit(
     """
     from latalign.calibration import calibrate
     from latalign.cli import show
+    from latalign.cli.labelled import fit_labelled
     from latalign.curves import learning_curve
     from latalign.streamed import fit_files
 
     if labels is not None:
         names = {"source": source_name, "target": target_name, "dataset": dataset}
-        from latalign.cli.labelled import fit_labelled
-
         fit_labelled(ctx, (source, target), labels, output, seed, names, as_json)
         return
     options = {"alpha": alpha, "rank": rank, "power": power}
@@ -240,7 +193,7 @@ def fit(
         raise click.UsageError(f"--curve is of squared errors and goes with --scoring mse; got {scoring}")
     if curve and method != "auto" and METHODS[method].ranks:
         raise click.UsageError(f"--curve is of squared errors, of which {method} makes nothing")
-    _call_is_right(refuse_same_file, output, [source.path, target.path])
+    call_is_right(refuse_same_file, output, [source.path, target.path])
     with show.working("fitting") as advance:
         found = fit_files(
             source,
@@ -267,10 +220,10 @@ def fit(
                 fitted = calibrate(fitted, X, Y, robust=robust, random_state=seed)
         fitted.save(output, source=source_name, target=target_name, dataset=dataset)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "output": str(output),
-                **_map_json(fitted),
+                **map_json(fitted),
                 "source": source_name,
                 "target": target_name,
                 "dataset": dataset,
@@ -284,10 +237,10 @@ def fit(
         tables.append(show.evaluation_table(found.heldout, "held-out pairs"))
     if learned is not None:
         tables.append(show.curve_table(learned))
-    _print([show.line(f"{output}: {show.described(fitted)}"), *tables])
+    print_parts([show.line(f"{output}: {show.described(fitted)}"), *tables])
 
 
-@main.command(epilog=_FILES + EXIT_STATUSES)
+@main.command(epilog=FILES + EXIT_STATUSES)
 @click.argument("map_file", metavar="MAP", type=MapFile())
 @click.argument("input", type=RowsFile())
 @click.option(
@@ -304,12 +257,13 @@ def fit(
     type=click.IntRange(min=1),
     help="The rows in memory at a time; as many as make 4 MiB of float32 unless given.",
 )
-@_threads_option
+@threads_option
 @click.option(
     "--uncertainty",
     is_flag=True,
     help="Write for each row the distance from its true place that it is within with a probability of "
-    "--level: a column 'uncertainty' of a Parquet file, else a file beside the output, OUTPUT.uncertainty.npy. "
+    "--level: a column 'uncertainty' of a table (Parquet, Arrow, Lance), else a file beside the output, "
+    "OUTPUT.uncertainty.npy. "
     "The map must know it (fit --uncertainty).",
 )
 @click.option(
@@ -320,7 +274,7 @@ def fit(
     show_default=True,
     help="The probability that --uncertainty is for.",
 )
-@_json_option
+@json_option
 @debug_option
 def apply(
     map_file: Path,
@@ -341,7 +295,7 @@ def apply(
     """
     from latalign.cli import show
 
-    _call_is_right(refuse_same_file, output.path, [input.path, map_file])
+    call_is_right(refuse_same_file, output.path, [input.path, map_file])
     options: dict[str, Any] = {"batch_rows": batch_rows, "threads": threads}
     began = time.perf_counter()
     with show.working("mapping") as advance:
@@ -356,7 +310,7 @@ def apply(
             wanted = level if uncertainty else None
             done = apply_file(map_, input, output, level=wanted, progress=advance, **options)
     if as_json:
-        _print_json(done.to_json())
+        print_json(done.to_json())
         return
     seconds = time.perf_counter() - began
     files = "" if done.parts == 1 else f" in {done.parts:,} files"
@@ -366,16 +320,7 @@ def apply(
         lines.append(
             f"{done.uncertainty}: the distance from its true place that a row is within, at {level:g}"
         )
-    _print([show.line("\n".join(lines))])
-
-
-def _map_json(map_: AffineMap) -> dict[str, Any]:
-    return {
-        "method": map_.method,
-        "dim_source": map_.dim_source,
-        "dim_target": map_.dim_target,
-        "evidence": None if map_.evidence is None else map_.evidence.to_json(),
-    }
+    print_parts([show.line("\n".join(lines))])
 
 
 def _require_parameters(method: str, given: Mapping[str, Any]) -> None:
@@ -386,26 +331,3 @@ def _require_parameters(method: str, given: Mapping[str, Any]) -> None:
             raise click.UsageError(
                 f"--{name} goes with --method {' or '.join(takers)}; got --method {method}"
             )
-
-
-def _call_is_right(check: Callable[..., None], *arguments: Any) -> None:
-    """Run a check of the library; what it refuses is a wrong call."""
-    try:
-        check(*arguments)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-
-
-def _print_json(record: Mapping[str, Any]) -> None:
-    click.echo(json.dumps(record, allow_nan=False))
-
-
-def _print(parts: Sequence[Any]) -> None:
-    """Print texts and tables with an empty line between two."""
-    from latalign.cli import show
-
-    console = show.console()
-    for place, part in enumerate(parts):
-        if place:
-            console.print()
-        console.print(part)

@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from latalign.cli import commands
+from latalign.cli.commands import main
+from latalign.cli.options import (
+    FILES,
+    json_option,
+    pairing,
+    print_json,
+    print_parts,
+    seed_option,
+    threads_option,
+)
 from latalign.cli.parameters import MapFile
 from latalign.cli.program import EXIT_STATUSES, debug_option
 from latalign.io.protocol import Location
@@ -16,14 +25,12 @@ from latalign.maps import AffineMap
 from latalign.on_disk import load_map
 
 
-@commands.main.command(epilog=commands._FILES + EXIT_STATUSES)
+@main.command(epilog=FILES + EXIT_STATUSES)
 @click.argument("map_file", metavar="MAP", type=MapFile())
-@commands._pairing
-@commands.seed_option(
-    "Draws the queries where there are more than 2000 rows, and what is searched of many rows."
-)
-@commands._threads_option
-@commands._json_option
+@pairing
+@seed_option("Draws the queries where there are more than 2000 rows, and what is searched of many rows.")
+@threads_option
+@json_option
 @debug_option
 def evaluate(
     map_file: Path,
@@ -58,13 +65,13 @@ def evaluate(
             progress=advance,
         )
     if as_json:
-        commands._print_json(found.to_json())
+        print_json(found.to_json())
         return
-    commands._print([show.evaluation_table(found, str(map_file))])
+    print_parts([show.evaluation_table(found, str(map_file))])
 
 
-@commands.main.command(epilog=commands._FILES + EXIT_STATUSES)
-@commands._pairing
+@main.command(epilog=FILES + EXIT_STATUSES)
+@pairing
 @click.option(
     "--max-rows",
     metavar="NUMBER",
@@ -81,9 +88,9 @@ def evaluate(
     show_default=True,
     help="The random pairings that likeness is compared with; no p is below one in so many and one.",
 )
-@commands.seed_option("Draws the folds, the rows that are measured, and the random pairings.")
-@commands._threads_option
-@commands._json_option
+@seed_option("Draws the folds, the rows that are measured, and the random pairings.")
+@threads_option
+@json_option
 @debug_option
 def compare(
     source: Location,
@@ -119,14 +126,14 @@ def compare(
             progress=advance,
         )
     if as_json:
-        commands._print_json(found.to_json())
+        print_json(found.to_json())
         return
-    commands._print(list(show.comparison_tables(found)))
+    print_parts(list(show.comparison_tables(found)))
 
 
-@commands.main.command(epilog=EXIT_STATUSES)
+@main.command(epilog=EXIT_STATUSES)
 @click.argument("map_file", metavar="MAP", type=MapFile())
-@commands._json_option
+@json_option
 @debug_option
 def inspect(map_file: Path, as_json: bool) -> None:
     """Show what a map is, and how it was found."""
@@ -135,9 +142,9 @@ def inspect(map_file: Path, as_json: bool) -> None:
 
     loaded, header = load_map(map_file), read_header(map_file)
     if as_json:
-        commands._print_json(asdict(header))
+        print_json(asdict(header))
         return
     parts = [show.line(str(map_file)), show.header_table(header), *show.evidence_tables(loaded)]
     if isinstance(loaded, AffineMap) and loaded.evidence is not None and loaded.evidence.heldout is not None:
         parts.append(show.heldout_table(loaded.evidence.heldout))
-    commands._print(parts)
+    print_parts(parts)

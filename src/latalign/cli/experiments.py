@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from latalign.cli.commands import main, seed_option
+from latalign.cli.commands import main
+from latalign.cli.options import seed_option
 from latalign.cli.program import EXIT_STATUSES, debug_option
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "all")

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import click
 
-from latalign.cli import commands
+from latalign.cli.options import call_is_right, map_json, print_json, print_parts
 from latalign.io.protocol import Location
 from latalign.on_disk import refuse_same_file
 
+# What is for pairs alone.
 _OF_PAIRS = [
     "id_column",
     "unmatched",
     "method",
     "alpha",
     "rank",
+    "power",
     "scoring",
     "holdout",
     "curve",
@@ -46,7 +48,7 @@ def fit_labelled(
     for name in _OF_PAIRS:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name.replace('_', '-')} is for pairs and does not go with --labels")
-    commands._call_is_right(refuse_same_file, output, [location.path for location in (*rows, *labels)])
+    call_is_right(refuse_same_file, output, [location.path for location in (*rows, *labels)])
     with show.working("fitting"):
         sides = [
             (open_rows(place).load(), read_labels(said)) for place, said in zip(rows, labels, strict=True)
@@ -54,8 +56,6 @@ def fit_labelled(
         found = fit_from_labels(*sides[0], *sides[1], random_state=seed)
         found.map.save(output, **names)
     if as_json:
-        commands._print_json(
-            {"output": str(output), **commands._map_json(found.map), **names, "labels": found.to_json()}
-        )
+        print_json({"output": str(output), **map_json(found.map), **names, "labels": found.to_json()})
         return
-    commands._print([show.line(f"{output}: {show.described(found.map)}"), show.labels_table(found)])
+    print_parts([show.line(f"{output}: {show.described(found.map)}"), show.labels_table(found)])

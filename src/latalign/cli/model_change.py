@@ -9,7 +9,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from latalign.cli import commands
+from latalign.cli.commands import main
+from latalign.cli.options import FILES, json_option, print_json, print_parts, seed_option
 from latalign.cli.parameters import RowsFile
 from latalign.cli.program import Settings, debug_option
 from latalign.io.arrays import open_rows
@@ -32,7 +33,7 @@ def _rows(name: str, what: str, *, required: bool = True) -> Any:
     )
 
 
-@commands.main.command(epilog=commands._FILES + _VERDICT_STATUSES)
+@main.command(epilog=FILES + _VERDICT_STATUSES)
 @_rows("old-anchors", "Rows embedded by the old model, and …")
 @_rows("new-anchors", "… the same things embedded by the new one: what the maps are fitted on.")
 @_rows("old-index", "The stored documents, embedded by the old model.")
@@ -51,8 +52,8 @@ def _rows(name: str, what: str, *, required: bool = True) -> Any:
     "The documents embedded by the new model, row by row as in the old index: what re-embedding would give.",
     required=False,
 )
-@commands.seed_option("Draws the folds of the anchors and the resamples of the intervals.")
-@commands._json_option
+@seed_option("Draws the folds of the anchors and the resamples of the intervals.")
+@json_option
 @debug_option
 def verdict(
     old_anchors: Location,
@@ -92,9 +93,9 @@ def verdict(
             random_state=seed,
         )
     if as_json:
-        commands._print_json(found.to_json())
+        print_json(found.to_json())
     else:
-        commands._print([show.verdict_table(found), show.line(show.verdict_words(found))])
+        print_parts([show.verdict_table(found), show.line(show.verdict_words(found))])
     if not found.a_map_beats_keeping:
         click.get_current_context().exit(1)
 

@@ -1,0 +1,101 @@
+"""What several commands have in common: options, and how their results are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from latalign.cli.parameters import RowsFile
+from latalign.maps import AffineMap
+
+FILES = """
+\b
+Files of rows:
+  .npy              an array of shape (rows, dimensions)
+  .safetensors      one 2-D tensor, or file.safetensors:NAME
+  .parquet          a column of lists of floats, or file.parquet:COLUMN
+  .arrow, .feather  the same
+  .lance            the same
+  .h5, .hdf5        one 2-D array, or file.h5:NAME
+  .zarr             the same
+  FOLDER            of such files, in the order of their names; or one
+                    that Hugging Face datasets saved
+  'DATA/*.parquet'  the files that a pattern names
+  s3://...          Parquet, Arrow, Lance and Zarr
+All but the first two need an extra, which an error names.
+"""
+
+
+def seed_option(draws: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option of a seed, which draws what `draws` says."""
+    return click.option(
+        "--seed", metavar="NUMBER", type=click.IntRange(min=0), default=0, show_default=True, help=draws
+    )
+
+
+threads_option = click.option(
+    "--threads",
+    metavar="NUMBER",
+    type=click.IntRange(min=1),
+    help="How many threads there may be; as many as there are processors unless given.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+def pairing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the arguments of two files whose rows correspond."""
+    for add in (
+        click.option(
+            "--unmatched",
+            type=click.Choice(["error", "drop"]),
+            default="error",
+            show_default=True,
+            help="What becomes of ids that only one side has.",
+        ),
+        click.option(
+            "--id-column",
+            metavar="COLUMN",
+            help="Pair the rows by this column of both tables, not by their order.",
+        ),
+        click.argument("target", type=RowsFile()),
+        click.argument("source", type=RowsFile()),
+    ):
+        command = add(command)
+    return command
+
+
+def map_json(map_: AffineMap) -> dict[str, Any]:
+    """Return what JSON output tells of a map."""
+    return {
+        "method": map_.method,
+        "dim_source": map_.dim_source,
+        "dim_target": map_.dim_target,
+        "evidence": None if map_.evidence is None else map_.evidence.to_json(),
+    }
+
+
+def call_is_right(check: Callable[..., None], *arguments: Any) -> None:
+    """Run a check of the library; what it refuses is a wrong call."""
+    try:
+        check(*arguments)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print one JSON object on a line of its own."""
+    click.echo(json.dumps(record, allow_nan=False))
+
+
+def print_parts(parts: Sequence[Any]) -> None:
+    """Print texts and tables with an empty line between two."""
+    from latalign.cli import show
+
+    console = show.console()
+    for place, part in enumerate(parts):
+        if place:
+            console.print()
+        console.print(part)
