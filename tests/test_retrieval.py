@@ -271,3 +271,15 @@ def test_bad_rows(rng):
         calibrate_scores(rows[:1], rows[:1])
     with pytest.raises(ValueError, match="calibrate_scores: native needs finite values"):
         calibrate_scores(rows, np.full_like(rows, np.nan))
+
+
+@pytest.mark.parametrize("alpha", [1, 0.5, np.float32(0.5), np.int64(2)])
+def test_a_given_penalty_is_a_number_of_any_kind(rng, alpha):
+    X, Y = rng.normal(size=(60, 5)), rng.normal(size=(60, 4))
+    X[:, :4] += 2 * Y
+    found = latalign.fit(X, Y, "retrieval", alpha=alpha)
+    assert found.evidence.alpha == float(alpha)
+    aligner = latalign.RetrievalAligner(alpha=alpha, power="auto").fit(X, Y)
+    assert aligner.map_.evidence.alpha == float(alpha)
+    with pytest.raises(ValueError, match="alpha needs a finite number"):
+        latalign.fit(X, Y, "retrieval", alpha=-1.0)

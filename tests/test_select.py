@@ -458,3 +458,40 @@ def test_a_rank_is_a_whole_number(rng, rank):
     with pytest.raises(ValueError, match="low_rank needs a rank of at least 1, a whole number; got"):
         latalign.fit(X, Y, "low_rank", rank=rank)
     assert latalign.fit(X, Y, "low_rank", rank=np.int64(2)).evidence.target_rank == 2
+
+
+@pytest.mark.parametrize("alpha", [0, 1.0, 300.0])
+def test_the_rank_is_chosen_for_the_penalty_that_was_given(rng, alpha):
+    X, Y = pairs(rng, 60, 25, 20, noise=4.0)
+    found = latalign.fit(X, Y, "low_rank", alpha=alpha, n_folds=5)
+    folds = Folds.of(Pairs.of(X, Y), 5, np.random.default_rng(0))
+    trains = all_but_one(folds.moments)
+    errors = {
+        rank: sum(
+            squared_error(latalign.solve.low_rank(train, rank=rank, alpha=alpha), fold)
+            for train, fold in zip(trains, folds.moments, strict=True)
+        )
+        for rank in range(1, 20)
+    }
+    least = min(errors.values())
+    assert found.evidence.alpha == alpha
+    # A larger rank that the folds hardly tell from the best may be taken.
+    assert errors[found.evidence.target_rank] <= 1.1 * least
+    assert found.evidence.target_rank >= min(errors, key=errors.get)
+
+
+def test_rows_that_are_searched_are_drawn_from_all_of_many(rng):
+    X, Y = pairs(rng, 12_000, 3, 2)
+    folds = Folds.of(Pairs.of(X, Y), 5, np.random.default_rng(0))
+    for fold in range(5):
+        part, index = folds.searched(fold)
+        assert (len(part), len(index)) == (1000, 5000)
+        np.testing.assert_array_equal(index[:1000], part.target)
+        place = {row.tobytes(): number for number, row in enumerate(Y)}
+        numbers = np.array([place[row.tobytes()] for row in index])
+        assert len(set(numbers)) == 5000
+        assert (folds.number[numbers[:1000]] == fold).all()
+        # From the first to the last row, and from every fold.
+        for some in (numbers[:1000], numbers[1000:]):
+            assert np.histogram(some, 6, (0, 12_000))[0].min() > 0.1 * len(some)
+        assert np.bincount(folds.number[numbers[1000:]], minlength=5).min() > 300

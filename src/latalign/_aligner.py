@@ -26,7 +26,7 @@ from latalign._validation import Pairs, Rows, require_folds
 from latalign.fitting import needs_folds, solve_folds, with_robust
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
-from latalign.moments import Grams, Moments, Precision, moments_of_pairs
+from latalign.moments import Grams, Moments, Precision, moments_of_pairs, summed
 from latalign.robust import downweighted
 from latalign.select import Folds, default_folds
 from latalign.solvable import require_moments, warn_if_undetermined
@@ -83,8 +83,8 @@ class BaseAligner(
         pairs, flat = self._checked(X, y, sample_weight, reset=True, ensure_min_samples=2)
         pairs, record = downweighted(pairs) if self.robust else (pairs, None)
         self._start(pairs, flat, whole=True)
-        self._add(pairs)
-        fitted = self._solved(pairs)
+        folds = self._add(pairs)
+        fitted = self._solved(pairs, folds)
         self._map = fitted if record is None else with_robust(fitted, record)
         return self
 
@@ -138,7 +138,7 @@ class BaseAligner(
         self._folds, self._map = folds, None
         self._flat = False
         self.n_features_in_ = folds[0].dim_source
-        self._map = self._solved(None)
+        self._map = self._solved(None, None)
         return self
 
     def transform(self, X: ArrayLike) -> Rows:
@@ -192,14 +192,14 @@ class BaseAligner(
         """The fitted map; a ValueError where the pairs that were seen determine none."""
         self._require_fitted()
         if self._map is None:
-            self._map = self._solved(None)
+            self._map = self._solved(None, None)
         return self._map
 
     @property
     def moments_(self) -> Moments:
         """The moments of all pairs that were seen."""
         self._require_fitted()
-        return sum(self._folds[1:], self._folds[0])
+        return summed(self._folds)
 
     @property
     def _n_features_out(self) -> int:
@@ -256,20 +256,24 @@ class BaseAligner(
         self._flat = flat
         self._map = None  # that of an earlier fit is none of these pairs, also where this one fails
 
-    def _add(self, pairs: Pairs) -> None:
-        """Add the moments of pairs, dealt out to the folds at random."""
+    def _add(self, pairs: Pairs) -> Folds | None:
+        """Add the moments of pairs, dealt out to the folds at random; return those that were made of them."""
+        made: Folds | None = None
         folds, seen = list(self._folds), sum(fold.count for fold in self._folds)
         if len(folds) > 1 and len(pairs) > 1:
             seed = getattr(self, "random_state", None)
             rng = np.random.default_rng(None if seed is None else [seed, seen])
-            parts = Folds.of(pairs, len(folds), rng, precision=self.precision).moments
+            made = Folds.of(pairs, len(folds), rng, precision=self.precision, grams=self._grams())
+            parts = made.moments
         else:
             parts = (moments_of_pairs(pairs, precision=self.precision, grams=self._grams()),)
         for k, part in enumerate(parts, start=seen):  # so that batches of one row go round
             folds[k % len(folds)] += part
         self._folds = tuple(folds)
+        return made
 
-    def _solved(self, pairs: Pairs | None) -> AffineMap:
+    def _solved(self, pairs: Pairs | None, folds: Folds | None) -> AffineMap:
+        """Solve from the moments; `pairs` are all rows and `folds` their folds, where they are in reach."""
         fitted = solve_folds(self._method, self._folds, self._given(), pairs)
         warn_if_undetermined(fitted)
         return fitted

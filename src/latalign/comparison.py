@@ -14,7 +14,7 @@ from latalign.anchors import random_anchors
 from latalign.evidence import Candidate, plain
 from latalign.metrics import Likeness, likeness
 from latalign.metrics.chance import FEWEST_PERMUTATIONS
-from latalign.moments import Moments
+from latalign.moments import Moments, summed
 from latalign.select import Folds, baseline_error, cross_validate, groups_of
 
 
@@ -32,7 +32,9 @@ class MethodScore:
         From the spread over the folds.
     alpha : float or None
     target_rank : int or None
-        The penalty and the rank that did best, where the method has them.
+    scale : float or None
+        The penalty, the rank and the scale that did best, where the method has them; an infinite penalty is
+        null in JSON, where a scale stands beside it.
     """
 
     method: str
@@ -40,6 +42,7 @@ class MethodScore:
     standard_error: float
     alpha: float | None = None
     target_rank: int | None = None
+    scale: float | None = None
 
 
 @final
@@ -87,7 +90,11 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values; NaN becomes null."""
-        return plain(asdict(self))
+        record = plain(asdict(self))
+        for method in record["methods"]:
+            if method["scale"] is None:
+                del method["scale"]
+        return record
 
 
 def compare(
@@ -186,7 +193,7 @@ def comparison(
     rng : Generator
         Draws the pairings.
     """
-    total = sum(folds[1:], folds[0])
+    total = summed(folds)
     for side, moments in (("source X", total), ("target Y", total.swapped())):
         if not moments.source_varies.any():
             raise ValueError(
@@ -213,4 +220,5 @@ def _method_score(found: Candidate, baseline: float) -> MethodScore:
         standard_error=found.standard_error / baseline,
         alpha=found.alpha,
         target_rank=found.target_rank,
+        scale=found.scale,
     )

@@ -28,7 +28,7 @@ from latalign._validation import Array, Pairs, as_generator
 from latalign.curve_results import CurveCheck, CurvePoint, Forecast, LearningCurve, Saving
 from latalign.fitting import check_call, given_parameters, require_least_squares, solve_folds
 from latalign.metrics import mean_squared_error
-from latalign.moments import Moments, Precision
+from latalign.moments import Moments, Precision, summed
 from latalign.power_law import PowerLaw, fitted
 from latalign.select import Folds, folds_for, groups_of
 from latalign.solvable import check_solvable, require_moments
@@ -198,7 +198,7 @@ def _curve(
     rng: np.random.Generator,
 ) -> LearningCurve:
     """Measure, fit the law, and hold it against itself."""
-    total = sum(pieces[1:], pieces[0])
+    total = summed(pieces)
     check_solvable(total)
     variance = float(total.yy_diagonal.mean() / total.weight)
     sizes = _sizes(len(pieces), total.count)
@@ -269,14 +269,14 @@ def _measured(
             groups = np.array_split(rng.permutation(len(pieces)), _TEST_SHARE)
         test: NDArray[np.intp] = groups.pop()
         order: NDArray[np.intp] = rng.permutation(np.setdiff1d(np.arange(len(pieces)), test))
-        heldout = _sum([pieces[int(k)] for k in test])
+        heldout = summed([pieces[int(k)] for k in test])
         for column, size in enumerate(sizes):
             train = [pieces[int(k)] for k in order[:size]]
             count = sum(piece.count for piece in train)
             counts[repeat, column] = count
             n_folds = min(folds_for(count, heldout.dim_source, heldout.dim_target), size)
-            folds = [_sum(train[k::n_folds]) for k in range(n_folds)]
-            if not _determines_a_map(_sum(folds)):
+            folds = [summed(train[k::n_folds]) for k in range(n_folds)]
+            if not _determines_a_map(summed(folds)):
                 continue
             found = solve_folds(method, folds, given)
             errors[repeat, column] = mean_squared_error(found, heldout)
@@ -318,7 +318,3 @@ def _n_pieces(dim_source: int, dim_target: int) -> int:
     """Return into how many pieces pairs are cut: as many as the memory should hold."""
     fitting = _PIECE_VALUES // (dim_source * (dim_source + dim_target))
     return max(_LEAST_PIECES, min(_PIECES, fitting))
-
-
-def _sum(moments: Sequence[Moments]) -> Moments:
-    return sum(moments[1:], moments[0])

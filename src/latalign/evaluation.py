@@ -8,15 +8,16 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latalign._validation import Rows, as_generator, finite_pairs, require_whole
+from latalign._linalg import EPS
+from latalign._validation import Array, Rows, as_generator, finite_pairs, require_whole
 from latalign.anchors import random_anchors
 from latalign.evidence import plain
-from latalign.maps import AffineMap, Map
-from latalign.metrics import mean_cosine_score, mean_squared_error, r2_score
+from latalign.maps import Map
+from latalign.metrics import mean_cosine_score
 from latalign.metrics.csls import Search, search
 from latalign.metrics.neighbors import skewness
-from latalign.moments import Moments
 
+_BLOCK_ROWS = 4096  # that are compared at a time
 _NEIGHBORS = 10  # of a row, where it is told how crowded it is around it and how often it is found
 
 
@@ -140,6 +141,53 @@ class Evaluation:
         )
 
 
+@final
+class Agreement:
+    """Sums that say how near rows come to the target rows that they correspond to."""
+
+    def __init__(self) -> None:
+        self.count, self._error, self._cosine = 0, 0.0, 0.0
+        self._spread: Array = np.zeros(1)
+        self._mean: Array | None = None
+
+    @staticmethod
+    def of(rows: Rows, target: Rows) -> Agreement:
+        """Return what is known of all rows at once."""
+        found = Agreement()
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            part = slice(start, start + _BLOCK_ROWS)
+            found.add(rows[part], target[part])
+        return found
+
+    def add(self, rows: Rows, target: Rows) -> None:
+        """Add a block; the spread of the target is merged by Chan, Golub and LeVeque's update."""
+        exact = target.astype(np.float64)
+        away = rows - exact
+        self._error += float(np.einsum("ij,ij->", away, away))
+        self._cosine += mean_cosine_score(rows, target) * len(rows)
+        mean = exact.mean(axis=0)
+        exact -= mean
+        before = mean if self._mean is None else self._mean
+        share = len(rows) / (self.count + len(rows))
+        self._spread = self._spread + np.einsum("ij,ij->j", exact, exact)
+        self._spread += self.count * share * (mean - before) ** 2
+        self._mean = before + share * (mean - before)
+        self.count += len(rows)
+
+    def scores(self, retrieval: Retrieval) -> Scores:
+        """Return the figures of all rows, beside what retrieval found among some."""
+        mean = np.zeros(1) if self._mean is None else self._mean
+        # What is left of a column whose values are all the same is the rounding of its mean.
+        varies = self._spread > self.count * (32 * EPS * mean) ** 2
+        spread = float(self._spread[varies].sum())
+        return Scores(
+            mse=self._error / (self.count * len(mean)),
+            r2=1 - self._error / spread if spread > 0 else float("nan"),
+            cosine=self._cosine / self.count,
+            retrieval=retrieval,
+        )
+
+
 def evaluate(
     map_: Map, X: ArrayLike, Y: ArrayLike, *, max_queries: int = 2000, random_state: int = 0
 ) -> Evaluation:
@@ -197,14 +245,7 @@ def evaluate(
         return Retrieval.of(search(rows[queries], index, _NEIGHBORS))
 
     def scores(rows: Rows) -> Scores:
-        moments = Moments.of(rows, pairs.target, grams="source")
-        as_is = AffineMap.of(np.eye(moments.dim_target))
-        return Scores(
-            mean_squared_error(as_is, moments),
-            r2_score(as_is, moments),
-            mean_cosine_score(rows, pairs.target),
-            retrieval(rows),
-        )
+        return Agreement.of(rows, pairs.target).scores(retrieval(rows))
 
     return Evaluation(
         rows=count,

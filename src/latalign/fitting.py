@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from latalign._validation import Pairs, as_generator
-from latalign.evidence import Candidate
 from latalign.maps import AffineMap
 from latalign.methods import METHODS, method_named
-from latalign.moments import Moments, Precision, moments_of_pairs
+from latalign.moments import Moments, Precision, moments_of_pairs, summed
 from latalign.relation import warn_if_unrelated
 from latalign.robust import downweighted
 from latalign.select import (
@@ -24,7 +23,6 @@ from latalign.select import (
     Validated,
     baseline_error,
     choose,
-    cross_validate,
     default_folds,
     near_threshold,
     rounding_floor,
@@ -78,7 +76,8 @@ def fit(
         What "auto" selects by. With few anchors they disagree: choose by what the map is for. "retrieval"
         takes part where the score is one of rows; named, it chooses by "mrr" unless by another.
     n_folds : int, optional
-        Folds of the cross-validation: 5 unless given, and 20 of up to 200 pairs (see `default_folds`).
+        Folds of the cross-validation: 5 unless given, and 20 of up to 200 pairs where squares are what
+        counts (fewer in very wide spaces, whose moments would fill the memory).
     precision : {"double", "fast"}
         The dtype in which blocks of rows are multiplied; see `Moments.of`.
     robust : bool
@@ -149,12 +148,14 @@ def fit_pairs(
 ) -> AffineMap:
     """Do what `fit` does with pairs and hyperparameters that are checked; no warning is given."""
     by_rows = score_of_rows(method, given, scoring)
-    folds = _folds_of(pairs, method, given, by_rows or "mse", n_folds, precision, rng)
-    if by_rows is not None and isinstance(folds, Folds):
-        return choose_by_rows(folds, by_rows, method, given, folds.pairs)
-    if isinstance(folds, Folds):
-        return solve_folds(method, folds.moments, given, pairs)
-    return solve_folds(method, (folds,), given, pairs)
+    if len(pairs) < 2 or not (by_rows is not None or needs_folds(method, given)):
+        grams = "source" if method == "auto" else method_named(method).grams
+        return solve_folds(method, (moments_of_pairs(pairs, precision=precision, grams=grams),), given, pairs)
+    count = default_folds(pairs, by_rows or "mse") if n_folds is None else n_folds
+    if by_rows is None:
+        return solve_folds(method, Folds.of(pairs, count, rng, precision=precision).moments, given, pairs)
+    folds = Folds.of(pairs, count, rng, precision=precision, grams="both")
+    return choose_by_rows(folds, by_rows, method, given, pairs)
 
 
 def fit_moments(
@@ -212,8 +213,10 @@ def fit_moments(
 
 def needs_folds(method: str, given: Mapping[str, Any]) -> bool:
     """Tell whether a choice among candidates must be made from several folds, rows in reach or not."""
-    open_ = {"low_rank": "rank", "shrunk": "alpha"}.get(method)
-    return method == "auto" or (open_ is not None and given.get(open_, "auto") == "auto")
+    if method == "auto":
+        return True
+    row = method_named(method)
+    return row.by_folds is not None and row.is_open(row.by_folds, given)
 
 
 def solve_folds(
@@ -230,7 +233,7 @@ def solve_folds(
     pairs : Pairs, optional
         The rows of all folds, where they are in reach.
     """
-    total = sum(folds[1:], folds[0])
+    total = summed(folds)
     check_solvable(total)
     folds = tuple(fold for fold in folds if fold.count)  # a fold of no pairs has no error
     if needs_folds(method, given) and len(folds) < 2:
@@ -241,14 +244,15 @@ def solve_folds(
     if method == "auto":
         found = validated(folds)
         chosen = choose(found, rounding_floor(total), about_as_many_as_dims=near_threshold(total))
-        fitted = _solve(chosen.method, total, _parameters(chosen, rows=pairs is not None), pairs)
+        row = METHODS[chosen.method]
+        # What is found by leave-one-out is found anew on all pairs, where the rows are in reach.
+        given = {} if row.leaves_one_out and pairs is not None else row.settled(chosen)
+        fitted = _solve(chosen.method, total, given, pairs)
         return _with_candidates(fitted, found, "mse", baseline_error(folds))
-    if needs_folds(method, given):
-        chosen = cross_validate(folds, [method_named(method)])[0]
-        settled = {name: value for name, value in given.items() if value != "auto"}
-        given = {**_parameters(chosen, rows=False), **settled}
-    elif method == "ridge" and given.get("alpha", "auto") == "auto" and pairs is None and len(folds) > 1:
-        given = {"alpha": cross_validate(folds, [method_named(method)])[0].alpha}
+    row = method_named(method)
+    without_rows = row.leaves_one_out and row.is_open("alpha", given) and pairs is None and len(folds) > 1
+    if needs_folds(method, given) or without_rows:
+        given = row.settled(validated(folds, [row], given)[0].candidate)
     return _solve(method, total, given, pairs)
 
 
@@ -289,32 +293,12 @@ def given_parameters(**parameters: Any) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _folds_of(
-    pairs: Pairs,
-    method: str,
-    given: Mapping[str, Any],
-    scoring: str,
-    n_folds: int | None,
-    precision: Precision,
-    rng: np.random.Generator,
-) -> Folds | Moments:
-    """Take the moments of the rows in one pass: in folds where a choice needs them."""
-    if (scoring != "mse" or needs_folds(method, given)) and len(pairs) > 1:
-        if n_folds is None:
-            n_folds = default_folds(pairs, scoring)
-        return Folds.of(
-            pairs, n_folds, rng, precision=precision, grams="source" if scoring == "mse" else "both"
-        )
-    grams = "source" if method == "auto" else method_named(method).grams
-    return moments_of_pairs(pairs, precision=precision, grams=grams)
-
-
 def score_of_rows(method: str, given: Mapping[str, Any], scoring: Scoring) -> Scoring | None:
     """Return the score of held-out rows by which something is chosen; None where there is no such choice."""
     if method == "auto":
         return None if scoring == "mse" else scoring
-    open_ = any(given.get(name, "auto") == "auto" for name in METHODS[method].parameters)
-    if not (METHODS[method].ranks and open_):
+    row = METHODS[method]
+    if not row.ranks or not any(row.is_open(name, given) for name in row.parameters):
         return None
     return "mrr" if scoring == "mse" else scoring
 
@@ -336,14 +320,14 @@ def choose_by_rows(
     pairs : Pairs, optional
         The rows of all folds, where they are in reach: `folds` may hold some of them only.
     """
-    total = sum(folds.moments[1:], folds.moments[0])
+    total = summed(folds.moments)
     check_solvable(total)
-    settled = {name: value for name, value in given.items() if value != "auto"}
     methods = tuple(METHODS.values()) if method == "auto" else (method_named(method),)
-    found = validated_by_rows(folds, scoring, methods, settled)
+    found = validated_by_rows(folds, scoring, methods, given)
     chosen = choose(found, ROUNDING_OF_SCORES, about_as_many_as_dims=near_threshold(total))
-    rows = folds.pairs if method_named(chosen.method).ranks else pairs  # to rank, some of them suffice
-    fitted = _solve(chosen.method, total, _parameters(chosen, rows=False), rows)
+    row = METHODS[chosen.method]
+    rows = folds.pairs if row.ranks else pairs  # to rank, some of them suffice
+    fitted = _solve(chosen.method, total, row.settled(chosen), rows)
     return _with_candidates(fitted, found, scoring, None)
 
 
@@ -351,23 +335,6 @@ def _solve(method: str, moments: Moments, given: Mapping[str, Any], pairs: Pairs
     row = method_named(method)
     rows = {"rows": pairs} if row.uses_rows and pairs is not None else {}
     return row.solve(moments, **given, **rows)
-
-
-def _parameters(chosen: Candidate, *, rows: bool) -> dict[str, Any]:
-    """Return the parameters to solve the chosen method with.
-
-    Where the rows are in reach and squares are what counts, the penalty of ridge is found anew on all
-    pairs, by leave-one-out.
-    """
-    if chosen.method == "low_rank":
-        return {"rank": chosen.target_rank, "alpha": "auto"}
-    if chosen.method == "ridge":
-        return {"alpha": "auto" if rows else chosen.alpha}
-    if chosen.method == "shrunk":
-        return {"alpha": chosen.alpha, "scale": chosen.scale}
-    if chosen.method == "retrieval":
-        return {"alpha": chosen.alpha, "power": chosen.power}
-    return {}
 
 
 def _with_candidates(

@@ -10,8 +10,9 @@ from typing import Any, final
 import numpy as np
 
 from latalign import solve
-from latalign._validation import Array, Pairs
+from latalign._validation import Array, Pairs, checked_alpha, checked_power, checked_rank
 from latalign.canonical import canonical_path, searching
+from latalign.evidence import Candidate, Evidence
 from latalign.maps import AffineMap
 from latalign.metrics import squared_error
 from latalign.moments import Grams, Moments
@@ -27,6 +28,11 @@ from latalign.paths import (
 Parameters = Mapping[str, Any]
 Grid = tuple[Parameters, ...]
 
+_AUTO = "auto"
+_CHECKED = MappingProxyType({"alpha": checked_alpha, "power": checked_power, "rank": checked_rank})
+# What evidence calls by another name.
+_RECORDED = MappingProxyType({"rank": "target_rank"})
+
 
 def _one(moments: Moments) -> Grid:
     return ({},)
@@ -39,7 +45,7 @@ def _alphas(moments: Moments) -> Grid:
 def _ranks(moments: Moments) -> Grid:
     # The full rank is ridge's own answer.
     largest = min(moments.dim_source, moments.dim_target, moments.count) - 1
-    return tuple({"rank": rank, "alpha": "auto"} for rank in range(1, max(largest, 1) + 1))
+    return tuple({"rank": rank, "alpha": _AUTO} for rank in range(1, max(largest, 1) + 1))
 
 
 def _ridge_errors(train: Moments, heldout: Moments, grid: Grid) -> Array:
@@ -59,8 +65,8 @@ def _retrieval_maps(moments: Moments, grid: Grid, rows: Pairs) -> Iterator[Affin
 
 
 def _rank_errors(train: Moments, heldout: Moments, grid: Grid) -> Array:
-    ranks = np.array([point["rank"] for point in grid])
-    return rank_fold_errors(train, heldout, ranks, best_alpha(train)[0])
+    ranks, alpha = np.array([point["rank"] for point in grid]), grid[0]["alpha"]
+    return rank_fold_errors(train, heldout, ranks, best_alpha(train)[0] if alpha == _AUTO else alpha)
 
 
 def _shrunk_search(trains: Sequence[Moments], folds: Sequence[Moments]) -> tuple[Grid, Array]:
@@ -90,6 +96,14 @@ class Method:
         The Gram matrices that `solve` reads.
     parameters : tuple of str
         The hyperparameters that a user may give.
+    settles : tuple of str
+        Those of `solve` that candidates and evidence tell: with them it gives the same map again.
+    by_folds : str or None
+        The hyperparameter that is chosen from several folds where it is open, rows in reach or not.
+    centred : bool
+        Whether it takes out the means.
+    leaves_one_out : bool
+        Whether `solve` finds an open penalty by exact leave-one-out of the rows.
     uses_rows : bool
         Whether `solve` takes ``rows`` to go back to.
     grid : callable
@@ -115,6 +129,10 @@ class Method:
     solve: Callable[..., AffineMap]
     grams: Grams = "source"
     parameters: tuple[str, ...] = ()
+    settles: tuple[str, ...] = ()
+    by_folds: str | None = None
+    leaves_one_out: bool = False
+    centred: bool = True
     uses_rows: bool = False
     grid: Callable[[Moments], Grid] = field(default=_one)
     path: Callable[[Moments, Moments, Grid], Array] | None = None
@@ -124,17 +142,47 @@ class Method:
     solve_all: Callable[[Moments, Grid, Pairs], Iterator[AffineMap]] | None = None
     ranks: bool = False
 
-    def tried(self, trains: Sequence[Moments], folds: Sequence[Moments]) -> tuple[Grid, Array]:
+    def is_open(self, name: str, given: Parameters) -> bool:
+        """Tell whether a hyperparameter is left to be chosen."""
+        return given.get(name, _AUTO) == _AUTO
+
+    def settled(self, record: Candidate | Evidence) -> dict[str, Any]:
+        """Return the parameters to solve with that a record tells; "auto" for what it leaves open."""
+        values = {name: getattr(record, _RECORDED.get(name, name)) for name in self.settles}
+        return {name: _AUTO if value is None else value for name, value in values.items()}
+
+    def tried(
+        self,
+        trains: Sequence[Moments],
+        folds: Sequence[Moments],
+        given: Parameters = MappingProxyType({}),
+    ) -> tuple[Grid, Array]:
         """Return the grid, and the sum of squared errors of its points (columns) on every fold (rows)."""
         if self.search is not None:
             return self.search(trains, folds)
-        grid = self.points(trains, folds)
+        grid = self.points(trains, folds, given)
         pairs = zip(trains, folds, strict=True)
         return grid, np.array([self.fold_errors(train, fold, grid) for train, fold in pairs])
 
-    def points(self, trains: Sequence[Moments], folds: Sequence[Moments]) -> Grid:
-        """Return the grid alone."""
-        return self.grid(trains[0] + folds[0]) if self.search is None else self.search(trains, folds)[0]
+    def points(
+        self,
+        trains: Sequence[Moments],
+        folds: Sequence[Moments],
+        given: Parameters = MappingProxyType({}),
+    ) -> Grid:
+        """Return the grid alone: its different points, with the values that the user gave."""
+        if self.search is not None:
+            return self.search(trains, folds)[0]
+        fixed = {
+            name: _CHECKED[name](value)
+            for name, value in given.items()
+            if name in _CHECKED and value != _AUTO
+        }
+        points: list[Parameters] = []
+        for point in self.grid(trains[0] + folds[0]):
+            if (here := {**point, **fixed}) not in points:
+                points.append(here)
+        return tuple(points)
 
     def maps(self, moments: Moments, grid: Grid, rows: Pairs) -> Iterator[AffineMap]:
         """Yield the map of every point of the grid; `rows` are the pairs of the moments."""
@@ -157,11 +205,22 @@ _ROWS = (
     Method("orthogonal", solve.orthogonal, grams="none", parameters=("reflection",)),
     Method("rigid", solve.rigid, grams="none", parameters=("reflection",)),
     Method("similarity", solve.similarity, parameters=("reflection",)),
-    Method("shrunk", solve.shrunk, parameters=("alpha",), uses_rows=True, search=_shrunk_search, caution=0.5),
+    Method(
+        "shrunk",
+        solve.shrunk,
+        parameters=("alpha",),
+        settles=("alpha", "scale"),
+        by_folds="alpha",
+        uses_rows=True,
+        search=_shrunk_search,
+        caution=0.5,
+    ),
     Method(
         "ridge",
         solve.ridge,
         parameters=("alpha",),
+        settles=("alpha",),
+        leaves_one_out=True,
         uses_rows=True,
         grid=_alphas,
         path=_ridge_errors,
@@ -170,18 +229,21 @@ _ROWS = (
         "low_rank",
         solve.low_rank,
         parameters=("rank", "alpha"),
+        settles=("rank", "alpha"),
+        by_folds="rank",
         uses_rows=True,
         grid=_ranks,
         path=_rank_errors,
         caution=1.0,
     ),
-    Method("linear", solve.linear, uses_rows=True, plain=True),
+    Method("linear", solve.linear, centred=False, uses_rows=True, plain=True),
     Method("affine", solve.affine, uses_rows=True, plain=True),
     Method(
         "retrieval",
         solve.retrieval,
         grams="both",
         parameters=("alpha", "power"),
+        settles=("alpha", "power"),
         uses_rows=True,
         grid=_penalties_and_powers,
         solve_all=_retrieval_maps,

@@ -216,8 +216,8 @@ class Moments:
             # A sum of squares is not negative, whatever rounding says.
             xx_diagonal=np.maximum(self.xx_diagonal - other.xx_diagonal + factor * source_step**2, 0),
             yy_diagonal=np.maximum(self.yy_diagonal - other.yy_diagonal + factor * target_step**2, 0),
-            source_gram=_merged(self.source_gram, _negated(other.source_gram), source_step, factor),
-            target_gram=_merged(self.target_gram, _negated(other.target_gram), target_step, factor),
+            source_gram=_merged(self.source_gram, other.source_gram, source_step, factor, sign=-1),
+            target_gram=_merged(self.target_gram, other.target_gram, target_step, factor, sign=-1),
             rounding=max(self.rounding, other.rounding),
         )
 
@@ -381,6 +381,11 @@ class MomentSum:
         return here if self._done is None else self._done + here
 
 
+def summed(folds: Sequence[Moments]) -> Moments:
+    """Return the moments of all folds together."""
+    return sum(folds[1:], folds[0])
+
+
 def all_but_one(folds: Sequence[Moments]) -> tuple[Moments, ...]:
     """Return for each fold the moments of all the others, by sums only (nothing cancels)."""
     zero = Moments.zero(folds[0].dim_source, folds[0].dim_target)
@@ -391,14 +396,10 @@ def all_but_one(folds: Sequence[Moments]) -> tuple[Moments, ...]:
     return tuple(a + b for a, b in zip(before, reversed(after), strict=True))
 
 
-def _merged(mine: Array | None, its: Array | None, step: Array, factor: float) -> Array | None:
+def _merged(mine: Array | None, its: Array | None, step: Array, factor: float, sign: int = 1) -> Array | None:
     if mine is None or its is None:
         return None
-    return mine + its + np.outer(factor * step, step)
-
-
-def _negated(gram: Array | None) -> Array | None:
-    return None if gram is None else -gram
+    return mine + sign * its + np.outer(factor * step, step)
 
 
 def _without(moments: Moments, *, source: bool, target: bool) -> Moments:

@@ -5,18 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, final
 
-from latalign._aligner import BaseAligner, SelectingAligner
-from latalign._validation import Pairs, as_generator
+from latalign._aligner import SelectingAligner
+from latalign._validation import Pairs
 from latalign.canonical import ALPHA, POWER
-from latalign.fitting import check_call, fit_pairs
+from latalign.fitting import check_call, choose_by_rows, score_of_rows
 from latalign.maps import AffineMap
 from latalign.moments import Grams, Precision
-from latalign.select import Scoring
+from latalign.select import Folds, Scoring
 from latalign.solvable import warn_if_undetermined
 
 
+class _ScoredByRows(SelectingAligner):
+    """The aligners that may choose by a score of held-out rows, which no moments tell."""
+
+    scoring: Scoring
+
+    def _by_rows(self) -> Scoring | None:
+        return score_of_rows(self._method, self._given(), self.scoring)
+
+    def _open(self) -> bool:
+        return self._by_rows() is not None or super()._open()
+
+    def _grams(self) -> Grams:
+        if self._by_rows() is not None:
+            return "both"
+        return "source" if self._method == "auto" else super()._grams()
+
+    def _solved(self, pairs: Pairs | None, folds: Folds | None) -> AffineMap:
+        given, by_rows = self._given(), self._by_rows()
+        check_call(self._method, given, self.scoring)
+        if by_rows is None or folds is None:
+            return super()._solved(pairs, folds)
+        fitted = choose_by_rows(folds, by_rows, self._method, given, pairs)
+        warn_if_undetermined(fitted)
+        return fitted
+
+
 @final
-class RetrievalAligner(BaseAligner):
+class RetrievalAligner(_ScoredByRows):
     """Carries queries into a space to be searched there (`solve.retrieval`); no regression.
 
     Parameters
@@ -73,14 +99,9 @@ class RetrievalAligner(BaseAligner):
         tags.regressor_tags.poor_score = True
         return tags
 
-    def _solved(self, pairs: Pairs | None) -> AffineMap:
-        if pairs is None:
-            return super()._solved(pairs)
-        return _fitted(self, pairs, **self._given())
-
 
 @final
-class AutoAligner(SelectingAligner):
+class AutoAligner(_ScoredByRows):
     """Whichever method has the smallest cross-validated error (`latalign.fit` with ``method="auto"``).
 
     Parameters
@@ -125,31 +146,10 @@ class AutoAligner(SelectingAligner):
     def _given(self) -> Mapping[str, Any]:
         return {}
 
-    def _grams(self) -> Grams:
-        return "source"
-
-    def _solved(self, pairs: Pairs | None) -> AffineMap:
-        if self.scoring == "mse":
-            return super()._solved(pairs)
-        if pairs is None:
+    def _solved(self, pairs: Pairs | None, folds: Folds | None) -> AffineMap:
+        if pairs is None and self.scoring != "mse":
             raise ValueError(
                 f'AutoAligner(scoring="{self.scoring}") compares held-out rows and needs fit(X, y); '
                 'moments give scoring="mse"'
             )
-        return _fitted(self, pairs)
-
-
-def _fitted(aligner: AutoAligner | RetrievalAligner, pairs: Pairs, **given: Any) -> AffineMap:
-    """Fit with the rows, which are scored."""
-    check_call(aligner._method, given, aligner.scoring)
-    fitted = fit_pairs(
-        pairs,
-        aligner._method,
-        given,
-        scoring=aligner.scoring,
-        n_folds=aligner.n_folds,
-        precision=aligner.precision,
-        rng=as_generator(aligner.random_state, type(aligner).__name__),
-    )
-    warn_if_undetermined(fitted)
-    return fitted
+        return super()._solved(pairs, folds)

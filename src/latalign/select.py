@@ -18,24 +18,19 @@ from numpy.typing import NDArray
 from latalign._linalg import EPS
 from latalign._validation import Array, Pairs, Rows, require_folds
 from latalign.evidence import Candidate
-from latalign.maps import Normalize
 from latalign.methods import LEAST_SQUARES, METHODS, Grid, Method, Parameters
 from latalign.metrics import ranks
+from latalign.metrics.retrieval import row_cosines
 from latalign.moments import Grams, Moments, Precision, all_but_one, moments_of_pairs
 
 Scoring = Literal["mse", "cosine", "recall@1", "recall@10", "mrr"]
 """What candidates are compared by."""
 
 
-def _cosines(mapped: Rows, index: Rows) -> Array:
-    x, y = (Normalize()(rows.astype(np.float64)) for rows in (mapped, index[: len(mapped)]))
-    return np.einsum("ij,ij->i", x, y)
-
-
 # Each is of a mapped row and of the row of that number in an index: one value a row, the best is 1.
 _ROW_SCORES: Mapping[str, Callable[[Rows, Rows], Array]] = MappingProxyType(
     {
-        "cosine": _cosines,
+        "cosine": lambda mapped, index: row_cosines(mapped, index[: len(mapped)]),
         "recall@1": lambda mapped, index: np.asarray(ranks(mapped, index) <= 1, np.float64),
         "recall@10": lambda mapped, index: np.asarray(ranks(mapped, index) <= 10, np.float64),
         "mrr": lambda mapped, index: 1 / ranks(mapped, index),
@@ -110,18 +105,19 @@ class Folds:
         return self.pairs.take(np.flatnonzero(self.number != fold))
 
     def searched(self, fold: int) -> tuple[Pairs, Rows]:
-        """Return pairs of one fold, the first thousand at most, and the target rows to find theirs among.
+        """Return pairs of one fold, a thousand at most, and the target rows to find theirs among.
 
-        Those rows are at the beginning, and behind them others of all folds. Equal pairs are there once,
-        with the weight of all of them: a row could not be told from its duplicate.
+        Those rows are at the beginning, and behind them others of all folds; of many pairs both are drawn
+        at random, for rows that follow each other may be alike. Equal pairs are there once, with the
+        weight of all of them: a row could not be told from its duplicate.
         """
         weight = np.ones(len(self.pairs)) if self.pairs.weight is None else self.pairs.weight
         total = np.bincount(self.group, weight)
-        once = np.sort(np.unique(self.group, return_index=True)[1])
-        here = once[self.number[once] == fold]
-        others = once[self.number[once] != fold]
-        looked_for = here[:_SCORED_ROWS]
-        order = np.concatenate([looked_for, here[_SCORED_ROWS:], others])[:_SEARCHED_ROWS]
+        first = np.unique(self.group, return_index=True)[1]
+        once = np.random.default_rng(0).permutation(np.sort(first))
+        looked_for = once[self.number[once] == fold][:_SCORED_ROWS]
+        others = once[~np.isin(once, looked_for)]
+        order = np.concatenate([looked_for, others])[:_SEARCHED_ROWS]
         part = self.pairs.take(looked_for)
         return replace(part, weight=total[self.group[looked_for]]), self.pairs.target[order]
 
@@ -187,8 +183,12 @@ class Validated:
     shares: Array
 
 
-def validated(folds: Sequence[Moments], methods: Sequence[Method] = LEAST_SQUARES) -> tuple[Validated, ...]:
-    """Return what `cross_validate` returns, with the shares of the folds."""
+def validated(
+    folds: Sequence[Moments],
+    methods: Sequence[Method] = LEAST_SQUARES,
+    given: Parameters = MappingProxyType({}),
+) -> tuple[Validated, ...]:
+    """Return what `cross_validate` returns, with the shares of the folds; some hyperparameters may be given."""
     if len(folds) < 2 or not all(fold.count for fold in folds):
         raise ValueError(
             "cross_validate needs Moments of at least 2 folds, each of 1 pair or more; got folds of "
@@ -198,7 +198,7 @@ def validated(folds: Sequence[Moments], methods: Sequence[Method] = LEAST_SQUARE
     weights = np.array([fold.weight for fold in folds]) * folds[0].dim_target
     found: list[Validated] = []
     for method in methods:
-        grid, sums = method.tried(trains, folds)
+        grid, sums = method.tried(trains, folds, given)
         found.append(_validated(method, grid, sums / weights[:, None], weights))
     return tuple(sorted(found, key=lambda one: one.candidate.error))
 
@@ -207,7 +207,7 @@ def validated_by_rows(
     folds: Folds,
     scoring: Scoring,
     methods: Sequence[Method] = tuple(METHODS.values()),
-    settled: Parameters = MappingProxyType({}),
+    given: Parameters = MappingProxyType({}),
 ) -> tuple[Validated, ...]:
     """Return every method with one minus its cross-validated score on held-out rows, best first.
 
@@ -217,8 +217,8 @@ def validated_by_rows(
         With both Gram matrices, if a method reads them.
     scoring : str
     methods : sequence of Method
-    settled : mapping
-        Hyperparameters that are not open.
+    given : mapping
+        The hyperparameters that the user gave.
     """
     score = _ROW_SCORES[scoring]
     trains = all_but_one(folds.moments)
@@ -227,7 +227,7 @@ def validated_by_rows(
     weights = np.array([part.weight.sum() for part, _ in searched if part.weight is not None])
     found: list[Validated] = []
     for method in methods:
-        grid = _thinned(_settled(method.points(trains, folds.moments), settled))
+        grid = _thinned(method.points(trains, folds.moments, given))
         errors = np.array(
             [
                 # Rounding may take a perfect score above 1.
@@ -370,7 +370,7 @@ def _validated(method: Method, grid: Grid, errors: Array, weights: Array) -> Val
         method=method.name,
         error=float(weights @ errors[:, best] / weights.sum()),
         standard_error=spread,
-        alpha=alpha if isinstance(alpha, float) else None,
+        alpha=None if alpha in (None, "auto") else float(alpha),
         target_rank=point.get("rank"),
         scale=point.get("scale"),
         power=point.get("power"),
@@ -387,15 +387,6 @@ def _taken(errors: Array, weights: Array, caution: float) -> int:
         return best
     noise = (shares - shares[:, [best]]).std(axis=0, ddof=1) * np.sqrt(len(shares))
     return int(np.flatnonzero(means - means[best] <= caution * noise)[-1])
-
-
-def _settled(grid: Grid, settled: Parameters) -> Grid:
-    """Return the different points of a grid, some of their values given."""
-    points: list[Parameters] = []
-    for point in grid:
-        if (here := {**point, **settled}) not in points:
-            points.append(here)
-    return tuple(points)
 
 
 def _thinned(grid: Grid) -> Grid:

@@ -22,7 +22,7 @@ from latalign.heldout import HeldoutFit
 from latalign.io.arrays import Source, open_rows
 from latalign.maps import AffineMap, Map
 from latalign.methods import METHODS
-from latalign.moments import Moments, Precision
+from latalign.moments import Moments, Precision, summed
 from latalign.on_disk import limited, read_pairs
 from latalign.pairing import PairsAgain, PairStream, Unmatched, fits, paired
 from latalign.relation import require_related, warn_if_unrelated
@@ -325,7 +325,7 @@ def _fit_stream(
         else:
             warn_if_unrelated(Pairs.of(sample.source, sample.target))
     folds = _filled(dealt.folds)
-    total = sum(folds[1:], folds[0]) + dealt.held
+    total = summed(folds) + dealt.held
     if by_rows is None:
         first = solve_folds(method, folds, given)
     else:
@@ -340,14 +340,8 @@ def _solved(first: AffineMap, total: Moments, given: Mapping[str, Any], rows: Pa
     """Return the map of the method and the parameters that were found, from all pairs."""
     assert first.evidence is not None  # every solver gives some
     row, evidence = METHODS[first.method], first.evidence
-    settled = {
-        "alpha": evidence.alpha,
-        "rank": evidence.target_rank,
-        "scale": evidence.scale,
-        "power": evidence.power,
-    }
-    found: dict[str, Any] = {name: value for name, value in settled.items() if value is not None}
-    found |= {name: value for name, value in given.items() if value != "auto"}
+    # What no evidence tells is what the user gave: whether a rotation may reflect.
+    found = {**given, **row.settled(evidence)}
     # What has no parameter may need another look at the rows, where they are ill-conditioned.
     reads = row.uses_rows and (not row.parameters or row.ranks)
     more = {"rows": rows} if reads and rows is not None else {}

@@ -131,7 +131,7 @@ def test_partial_fit_solves_only_when_asked(rng, monkeypatch):
     X, Y = pairs(rng, 60, 6, 5)
     calls = []
     solved = BaseAligner._solved
-    monkeypatch.setattr(BaseAligner, "_solved", lambda self, rows: calls.append(1) or solved(self, rows))
+    monkeypatch.setattr(BaseAligner, "_solved", lambda self, *rows: calls.append(1) or solved(self, *rows))
     aligner = make("AffineAligner")
     for k in range(0, 60, 10):
         aligner.partial_fit(X[k : k + 10], Y[k : k + 10])
@@ -225,3 +225,22 @@ def test_ridge_chooses_as_ridgecv(rng):
     alphas = alpha_grid(Moments.of(X, Y))
     reference = RidgeCV(alphas=alphas).fit(X, Y)
     assert np.isclose(make("RidgeAligner").fit(X, Y).map_.evidence.alpha, reference.alpha_)
+
+
+@pytest.mark.parametrize(
+    "aligner",
+    [
+        latalign.AutoAligner(scoring="mrr"),
+        latalign.RetrievalAligner(),
+        latalign.RetrievalAligner(alpha="auto", power="auto"),
+    ],
+)
+def test_rows_are_summed_once(rng, monkeypatch, aligner):
+    summed = []
+    add = latalign.moments.MomentSum.add
+    monkeypatch.setattr(
+        latalign.moments.MomentSum, "add", lambda self, part: summed.append(len(part)) or add(self, part)
+    )
+    X, Y = pairs(rng, 200, 4, 4)
+    aligner.fit(X, Y)
+    assert sum(summed) == 200

@@ -34,8 +34,13 @@ def mean_cosine_score(X: ArrayLike, Y: ArrayLike) -> float:
     >>> metrics.mean_cosine_score([[1.0, 0.0], [1.0, 0.0]], [[2.0, 0.0], [0.0, 5.0]])
     0.5
     """
+    return float(row_cosines(X, Y).mean())
+
+
+def row_cosines(X: ArrayLike, Y: ArrayLike) -> Array:
+    """Return the cosine of every row with the row of the same number."""
     x, y = unit_pair(X, Y, "mean_cosine_score")
-    return float(np.einsum("ij,ij->", x, y) / len(x))
+    return np.einsum("ij,ij->i", x, y)
 
 
 def ranks(queries: ArrayLike, index: ArrayLike) -> NDArray[np.int64]:
