@@ -462,7 +462,7 @@ def test_a_rank_is_a_whole_number(rng, rank):
 
 @pytest.mark.parametrize("alpha", [0, 1.0, 300.0])
 def test_the_rank_is_chosen_for_the_penalty_that_was_given(rng, alpha):
-    X, Y = pairs(rng, 60, 25, 20, noise=4.0)
+    X, Y = pairs(rng, 60, 25, 20, noise=1.5)
     found = latalign.fit(X, Y, "low_rank", alpha=alpha, n_folds=5)
     folds = Folds.of(Pairs.of(X, Y), 5, np.random.default_rng(0))
     trains = all_but_one(folds.moments)

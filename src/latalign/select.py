@@ -46,6 +46,8 @@ _NEAR = 0.5, 1.5
 _SCORED_ROWS = 1000
 _SCORED_POINTS = 14
 _SEARCHED_ROWS = 5000
+# A stream of its own: that of a seed which a user may give, 0 for instance, has drawn the folds.
+_DRAWING = np.random.SeedSequence(0, spawn_key=(1,))
 _FOLDS, _FOLDS_OF_FEW, _FEW_PAIRS = 5, 20, 200
 _FOLD_VALUES = 1 << 24  # 128 MiB
 _KEYED_ROWS = 128  # a block stays in the cache
@@ -114,9 +116,9 @@ class Folds:
         weight = np.ones(len(self.pairs)) if self.pairs.weight is None else self.pairs.weight
         total = np.bincount(self.group, weight)
         first = np.unique(self.group, return_index=True)[1]
-        once = np.random.default_rng(0).permutation(np.sort(first))
+        once = np.random.default_rng(_DRAWING).permutation(np.sort(first))
         looked_for = once[self.number[once] == fold][:_SCORED_ROWS]
-        others = once[~np.isin(once, looked_for)]
+        others = once[~np.isin(once, looked_for)][::-1]  # where the last of this fold are
         order = np.concatenate([looked_for, others])[:_SEARCHED_ROWS]
         part = self.pairs.take(looked_for)
         return replace(part, weight=total[self.group[looked_for]]), self.pairs.target[order]
