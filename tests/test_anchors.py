@@ -10,6 +10,7 @@ import latalign
 from latalign import (
     anchors,
     class_means,
+    d_optimal_anchors,
     farthest_point_anchors,
     kmeans_anchors,
     pair_by_id,
@@ -101,6 +102,27 @@ def test_chosen_anchors_are_different_rows(rng, choose):
         choose([[1.0], [np.nan]], 1)
     with pytest.raises(ValueError, match="X needs a 2-D array"):
         choose(X[0], 1)
+
+
+@pytest.mark.parametrize("value", [2.5, 2.0, True, "2", None])
+def test_every_choice_asks_for_a_whole_number_of_anchors(value):
+    X = np.arange(12.0).reshape(6, 2)
+    for choose in (farthest_point_anchors, kmeans_anchors, d_optimal_anchors):
+        with pytest.raises(
+            ValueError, match=f"{choose.__name__} needs whole numbers; got n_anchors={value!r}"
+        ):
+            choose(X, value)
+    with pytest.raises(ValueError, match=f"random_anchors needs whole numbers; got n_anchors={value!r}"):
+        random_anchors(6, value)
+    with pytest.raises(ValueError, match=f"random_anchors needs whole numbers; got count={value!r}"):
+        random_anchors(value, 1)
+
+
+def test_a_number_of_anchors_may_be_numpys():
+    X = np.arange(12.0).reshape(6, 2)
+    for choose in (farthest_point_anchors, kmeans_anchors, d_optimal_anchors):
+        np.testing.assert_array_equal(choose(X, np.int16(3)), choose(X, 3))
+    np.testing.assert_array_equal(random_anchors(np.int64(6), np.uint8(3)), random_anchors(6, 3))
 
 
 def test_kmeans_anchors_are_the_middles_of_clusters(rng):

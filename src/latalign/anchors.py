@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latalign._validation import Array, Rows, as_generator, as_rows, require_finite
+from latalign._validation import Array, Rows, as_generator, as_rows, require_finite, require_whole
 
 Index = NDArray[np.intp]
 Labels = NDArray[Any]
@@ -87,8 +87,8 @@ def random_anchors(
     >>> len(random_anchors(1000, 20))
     20
     """
-    if not 1 <= n_anchors <= count:
-        raise ValueError(f"random_anchors needs 1 ≤ n_anchors ≤ {count} rows; got {n_anchors}")
+    require_whole("random_anchors", count=count)
+    _require_anchors(n_anchors, count, "random_anchors")
     drawn = as_generator(random_state, "random_anchors").choice(count, n_anchors, replace=False)
     return np.sort(drawn).astype(np.intp)
 
@@ -119,7 +119,8 @@ def farthest_point_anchors(
     TypeError
         If `X` does not hold real numbers.
     ValueError
-        If `X` is not 2-D or not finite, or has fewer rows than anchors are asked for.
+        If `X` is not 2-D or not finite, or has fewer rows than anchors are asked for; or if `n_anchors` is
+        no whole number of 1 or more.
 
     Notes
     -----
@@ -176,8 +177,8 @@ def kmeans_anchors(
     TypeError
         If `X` does not hold real numbers.
     ValueError
-        If `X` is not 2-D or not finite, or has fewer rows than anchors are asked for; or fewer different
-        ones.
+        If `X` is not 2-D or not finite, or has fewer rows than anchors are asked for, or fewer different
+        ones; or if `n_anchors` is no whole number of 1 or more.
 
     Examples
     --------
@@ -338,9 +339,22 @@ def as_candidates(X: ArrayLike, n_anchors: int, caller: str) -> Rows:
     """Return the rows that anchors are chosen from, checked."""
     rows = as_rows(X, f"{caller}: X")
     require_finite(rows, f"{caller}: X")
-    if not 1 <= n_anchors <= len(rows):
-        raise ValueError(f"{caller} needs 1 ≤ n_anchors ≤ {len(rows)} rows; got {n_anchors}")
+    _require_anchors(n_anchors, len(rows), caller)
     return rows
+
+
+def are_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell of each of a 1-D array of ids or labels whether it is missing: None or NaN."""
+    if values.dtype.kind == "O":
+        return np.array([value is None or value != value for value in values], dtype=np.bool_)
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=np.bool_)
+
+
+def _require_anchors(n_anchors: int, count: int, caller: str) -> None:
+    """Raise a ValueError where so many anchors cannot be chosen of so many rows."""
+    require_whole(caller, n_anchors=n_anchors)
+    if not 1 <= n_anchors <= count:
+        raise ValueError(f"{caller} needs 1 ≤ n_anchors ≤ {count} rows; got {n_anchors}")
 
 
 def _present(values: ArrayLike, what: str, caller: str) -> NDArray[Any]:
@@ -348,13 +362,7 @@ def _present(values: ArrayLike, what: str, caller: str) -> NDArray[Any]:
     found = np.asarray(values)
     if found.ndim != 1:
         raise ValueError(f"{caller} needs a 1-D array of {what}; got shape {found.shape}")
-    if found.dtype.kind == "O":
-        missing = sum(1 for value in found if value is None or value != value)
-    elif found.dtype.kind == "f":
-        missing = int(np.isnan(found).sum())
-    else:
-        missing = 0
-    if missing:
+    if missing := int(are_missing(found).sum()):
         raise ValueError(f"{caller}: {missing} of {len(found)} {what} are missing (null)")
     return found
 

@@ -53,7 +53,8 @@ def d_optimal_anchors(
     TypeError
         If `X` does not hold real numbers.
     ValueError
-        If `X` is not 2-D or not finite, or has fewer rows than anchors are asked for.
+        If `X` is not 2-D or not finite, or has fewer rows than anchors are asked for; or if `n_anchors` is
+        no whole number of 1 or more.
 
     Notes
     -----

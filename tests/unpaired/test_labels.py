@@ -231,3 +231,8 @@ class TestBadInput:
         self.refused("max_rows of 1 or more; got 0", max_rows=0)
         self.refused("max_iterations of 1 or more; got -1", max_iterations=-1)
         self.refused("random_state", error=TypeError, random_state="x")
+
+    @pytest.mark.parametrize("value", [2.5, 3.0, True, "3", None])
+    @pytest.mark.parametrize("name", ["max_rows", "max_iterations"])
+    def test_numbers_that_are_not_whole(self, name, value):
+        self.refused(f"fit_from_labels needs whole numbers; got {name}={value!r}", **{name: value})

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from latalign._linalg import EPS, cholesky, eigh
 from latalign._validation import Array, Rows, as_rows, require_finite
-from latalign.anchors import Index, rows_by_class
+from latalign.anchors import Index, are_missing, rows_by_class
 
 # Directions whose variance is less than this share of the largest are taken for constant.
 _FLAT = 1e-8
@@ -47,12 +47,7 @@ class LabelledRows:
             raise ValueError(
                 f"{caller} needs one label a row, shape ({len(rows)},); got labels of shape {values.shape}"
             )
-        if values.dtype.kind == "O":
-            labelled = np.flatnonzero([value is not None and value == value for value in values])
-        elif values.dtype.kind == "f":
-            labelled = np.flatnonzero(~np.isnan(values))
-        else:
-            labelled = np.arange(len(values))
+        labelled = np.flatnonzero(~are_missing(values))
         if not len(labelled):
             raise ValueError(f"{caller} needs rows with a label; all {len(rows)} labels are missing (null)")
         classes, members = rows_by_class(values[labelled], len(labelled), caller)

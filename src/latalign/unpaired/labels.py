@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latalign._validation import Array, Pairs, as_generator
+from latalign._validation import Array, Pairs, as_generator, require_whole
 from latalign.anchors import listed, require_one_kind
 from latalign.evidence import plain
 from latalign.fitting import solve_folds
@@ -114,7 +114,7 @@ def fit_from_labels(
         If the arrays do not hold real numbers, or `random_state` is neither a number nor a Generator.
     ValueError
         If shapes do not fit, values are not finite, the sides share fewer than two classes, the rows of a
-        side are all the same, or a number is out of range.
+        side are all the same, or a number is out of range or not a whole one.
 
     Notes
     -----
@@ -155,7 +155,9 @@ def fit_from_labels(
     >>> bool(unexplained / len(codes) < 0.05)
     True
     """
-    for name, value in (("max_rows", max_rows), ("max_iterations", max_iterations)):
+    limits = {"max_rows": max_rows, "max_iterations": max_iterations}
+    require_whole("fit_from_labels", **limits)
+    for name, value in limits.items():
         if value < 1:
             raise ValueError(f"fit_from_labels needs {name} of 1 or more; got {value}")
     rng = as_generator(random_state, "fit_from_labels")
