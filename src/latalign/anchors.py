@@ -10,7 +10,7 @@ References
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -242,7 +242,7 @@ def class_means(X: ArrayLike, labels: ArrayLike) -> tuple[Labels, Array]:
     rows = as_rows(X, "class_means: X")
     require_finite(rows, "class_means: X")
     classes, members = rows_by_class(labels, len(rows), "class_means")
-    return classes, np.stack([rows[member].mean(axis=0, dtype=np.float64) for member in members])
+    return classes, means_of(rows, members)
 
 
 def pair_class_means(
@@ -299,6 +299,11 @@ def rows_by_class(labels: ArrayLike, count: int, caller: str) -> tuple[Labels, l
     classes, number, counts = np.unique(values, return_inverse=True, return_counts=True)
     order = np.argsort(number, kind="stable")
     return classes, np.split(order, counts.cumsum()[:-1])
+
+
+def means_of(rows: Rows, members: Sequence[Index]) -> Array:
+    """Return the mean of the rows of each class, in float64."""
+    return np.stack([rows[member].mean(axis=0, dtype=np.float64) for member in members])
 
 
 def require_same_classes(source: Labels, target: Labels, caller: str) -> None:

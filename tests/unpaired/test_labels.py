@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.linalg import orthogonal_procrustes
 
 import latalign
-from latalign import fit_from_labels
+from latalign import Moments, fit_from_labels
+from latalign.unpaired import labels as labels_module
 from latalign.unpaired import signatures
 from latalign.unpaired.classes import LabelledRows
 from latalign.unpaired.signatures import disagreement, whitened
@@ -151,6 +153,13 @@ class TestTooLittle:
         assert found.map.method == "ridge of class means"
         assert found.map.evidence.anchors == found.classes == len(np.unique(labels))
 
+    def test_class_means_that_are_all_the_same_determine_no_map(self, rng):
+        X = rng.integers(-9, 10, size=(6, 3))  # whole, so that the means are without rounding
+        X, labels = np.concatenate([X, -X]), np.tile([0, 0, 1, 1, 2, 2], 2)
+        sides = [LabelledRows.of(rows, labels, "test") for rows in (X, rng.normal(size=(12, 3)))]
+        with pytest.raises(ValueError, match="rows of the source X are the same, to rounding"):
+            labels_module._map_of_means(*sides)
+
     @pytest.mark.parametrize("count", [1, 2, 3])
     def test_few_rows_a_class(self, rng, count):
         # A class of one row has no spread, and one of three no halves.
@@ -168,6 +177,47 @@ class TestTooLittle:
         found = fit_from_labels(X[:1500], labels[:1500], Y[1500:], labels[1500:])
         assert found.classes == 7
         assert unexplained(found.map, X, Y) < 0.06
+
+
+@pytest.mark.parametrize("agreed", [0.3, 0.8, 1.0])
+def test_the_evidence_is_that_of_the_system_solved(rng, agreed):
+    """Least squares drawn to the rotation, by its definition in float64; its condition, not the rotation's."""
+    X, labels = clusters(rng, 600, 8)
+    Y = X @ rng.normal(size=(8, 8)) + 0.3 * rng.normal(size=(600, 8))
+    source, target = whitened(
+        LabelledRows.of(X, labels, "X"), LabelledRows.of(Y, labels, "Y"), 600, rng, "test"
+    )
+    chosen = rng.permutation(600)[:40]
+    left, right = source.drawn[chosen] * np.geomspace(1, 0.01, 8), target.drawn[chosen]
+    found = labels_module._map_of_partners(source, target, Moments.of(left, right), agreed)
+    left, right = left - left.mean(axis=0), right - right.mean(axis=0)
+    alpha = 40 * (1 / max(2 / 3, agreed) - 1)
+    gram = left.T @ left + alpha * np.eye(8)
+    turn = orthogonal_procrustes(left, right)[0]
+    inner = np.linalg.solve(gram, left.T @ right + alpha * turn)
+    np.testing.assert_allclose(
+        found.matrix, source.whitening.basis @ inner @ target.whitening.back, rtol=1e-9, atol=1e-12
+    )
+    scale = np.sqrt(np.diag(gram))
+    condition = np.sqrt(np.linalg.cond(gram / np.outer(scale, scale), 1))
+    assert found.evidence.condition == pytest.approx(condition, rel=0.5)  # LAPACK estimates it
+    assert found.evidence.error_bound == pytest.approx(np.finfo(float).eps * condition**2, rel=0.8)
+    assert (found.evidence.anchors, found.evidence.rank) == (40, 8)
+    assert found.evidence.alpha == pytest.approx(alpha)
+
+
+def test_fewer_partners_than_dimensions(rng):
+    X, labels = clusters(rng, 600, 8)
+    source, target = whitened(
+        LabelledRows.of(X, labels, "X"), LabelledRows.of(X, labels, "Y"), 600, rng, "test"
+    )
+    left, right = source.drawn[:5], target.drawn[:5]
+    found = labels_module._map_of_partners(source, target, Moments.of(left, right), 1.0)
+    assert found.evidence.rank == 4
+    inner = source.whitening.back @ found.matrix @ target.whitening.basis
+    np.testing.assert_allclose(
+        inner, np.linalg.pinv(left - left.mean(axis=0)) @ (right - right.mean(axis=0)), atol=1e-8
+    )
 
 
 def test_disagreement_falls_with_the_rows(rng):

@@ -8,13 +8,13 @@ from typing import Any, Literal, cast, final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from latalign import solve
 from latalign._validation import Array, Pairs, as_generator, require_whole
-from latalign.anchors import listed, require_one_kind
+from latalign.anchors import listed, means_of, require_one_kind
 from latalign.evidence import plain
-from latalign.fitting import solve_folds
 from latalign.maps import AffineMap
 from latalign.moments import Moments
-from latalign.solve import rigid
+from latalign.solvable import check_solvable
 from latalign.unpaired.classes import LabelledRows
 from latalign.unpaired.partners import partners_within
 from latalign.unpaired.signatures import Side, disagreement, rotation_of_statistics, whitened
@@ -35,7 +35,8 @@ class LabelsFit:
     ----------
     map : AffineMap
         Its ``evidence.anchors`` counts what it was fitted to: partners, which are neighbors and not rows
-        that are known to correspond, or the class means.
+        that are known to correspond, or the class means. The rest is of what was solved: for partners
+        `latalign.solve.shrunk`, between the whitened spaces.
     basis : {"rows", "means"}
         Whether the rows themselves decide, or there are too few and the map is that of the class means.
     disagreement : float
@@ -218,7 +219,7 @@ def _refined(
     best, share = partners(rotation)
     agreement = [share]
     for _ in range(max_iterations):
-        moments, share = partners(rigid(best).matrix)
+        moments, share = partners(solve.rigid(best).matrix)
         agreement.append(share)
         if share <= agreement[-2]:
             break
@@ -233,26 +234,21 @@ def _map_of_partners(source: Side, target: Side, moments: Moments, agreed: float
     least squares on partners shrinks. Their rotation does not at all. The truth is between the two. Where
     nearly all rows agree, they are the same things on both sides, and least squares is the truth.
     """
-    rotation = rigid(moments)
     alpha = moments.weight * (1 / max(_TRUSTED, agreed) - 1)
-    gram = moments.xx + alpha * np.eye(len(moments.xx))
-    matrix = np.linalg.solve(gram, moments.xy + alpha * rotation.matrix)
-    assert rotation.evidence is not None  # every solver gives some
+    inner = solve.shrunk(moments, alpha=alpha, scale=1.0)
     return AffineMap(
         source.whitening.mean,
-        source.whitening.basis @ matrix @ target.whitening.back,
+        source.whitening.basis @ inner.matrix @ target.whitening.back,
         target.whitening.mean,
         "labels",
-        replace(rotation.evidence, alpha=alpha),
+        inner.evidence,
     )
 
 
 def _map_of_means(source: LabelledRows, target: LabelledRows) -> AffineMap:
     """Return the ridge map of the class means."""
-    means = [
-        np.stack([side.rows[member].mean(axis=0, dtype=np.float64) for member in side.members])
-        for side in (source, target)
-    ]
-    pairs = Pairs.of(means[0], means[1], caller="fit_from_labels")
-    fitted = solve_folds("ridge", (Moments.of(*means),), {}, pairs)
-    return replace(fitted, method="ridge of class means")
+    means = [means_of(side.rows, side.members) for side in (source, target)]
+    pairs = Pairs.of(*means, caller="fit_from_labels")
+    moments = Moments.of(*means)
+    check_solvable(moments)
+    return replace(solve.ridge(moments, rows=pairs), method="ridge of class means")
