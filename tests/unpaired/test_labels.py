@@ -1,5 +1,7 @@
 """Alignment by labels: what is found exactly, what nearly, what changes nothing, and when there is too little."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.linalg import orthogonal_procrustes
@@ -242,6 +244,21 @@ def test_statistics_within_bounds(rng, monkeypatch, most):
     monkeypatch.setattr(signatures, "_STATISTICS", most)
     found = fit_from_labels(X[:2000], labels[:2000], Y[2000:], labels[2000:])
     assert unexplained(found.map, X, Y) < 0.1
+
+
+def test_covariances_of_many_classes_are_held_a_few_times_only(rng):
+    classes, dim, rows = 150, 64, 40
+    shapes, middles = rng.normal(size=(classes, dim, dim)) / 8, 3 * rng.normal(size=(classes, 1, dim))
+    X = (rng.normal(size=(classes, rows, dim)) @ shapes + middles).reshape(-1, dim)
+    Y, labels = X @ rng.normal(size=(dim, dim)), np.repeat(np.arange(classes), rows)
+    tracemalloc.start()
+    try:
+        assert fit_from_labels(X, labels, Y, labels).basis == "rows"
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Of both sides as they are and as they are combined, and one of them in between; the rest is of rows.
+    assert peak < 8 * classes * dim * dim * 8
 
 
 class TestBadInput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -64,55 +65,37 @@ class LabelledRows:
         kept = tuple(self.members[number] for number in numbers)
         return LabelledRows(self.rows, self.classes[numbers], kept, self.unlabelled)
 
+    def statistics(self) -> Iterator[tuple[Array, Array]]:
+        """Yield the mean and the covariance of each class: all of them may be more than there is room for."""
+        for member in self.members:
+            yield mean_and_covariance(self.rows[member].astype(np.float64))
+
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Spread:
-    """The means and covariances of classes, in a space and with weights of their own.
+    """The means and covariances of classes, in a space.
 
     Attributes
     ----------
-    weights : (c,) array
-        The share of each class, the same on both sides: what the shares are is no matter of the space.
     means : (c, dim) array
-    covariances : (c, dim, dim) array
+    covariances : tuple of c arrays of shape (dim, dim)
+    within : (dim, dim) array
+        The covariance about the means of the classes, by their weights.
     """
 
-    weights: Array
     means: Array
-    covariances: Array
+    covariances: tuple[Array, ...]
+    within: Array
 
     @staticmethod
-    def of(labelled: LabelledRows, weights: Array) -> Spread:
-        """Return those of all rows of each class."""
-        dim = labelled.rows.shape[1]
-        means = np.empty((len(labelled.members), dim))
-        covariances = np.empty((len(labelled.members), dim, dim))
-        for number, member in enumerate(labelled.members):
-            means[number], covariances[number] = mean_and_covariance(labelled.rows[member].astype(np.float64))
-        return Spread(weights, means, covariances)
-
-    @property
-    def mean(self) -> Array:
-        """The mean of all classes by their weights."""
-        return self.weights @ self.means
-
-    @property
-    def within(self) -> Array:
-        """The covariance about the means of the classes."""
-        return np.tensordot(self.weights, self.covariances, 1)
-
-    @property
-    def total(self) -> Array:
-        """The covariance about the mean of all."""
-        apart = self.means - self.mean
-        return self.within + (self.weights[:, None] * apart).T @ apart
-
-    def into(self, whitening: Whitening) -> Spread:
-        """Return those of the whitened rows."""
-        basis = whitening.basis
-        means = (self.means - whitening.mean) @ basis
-        return Spread(self.weights, means, basis.T @ self.covariances @ basis)
+    def of(statistics: Iterable[tuple[Array, Array]], weights: Array) -> Spread:
+        """Return that of the mean and the covariance of each class."""
+        means, covariances = zip(*statistics, strict=True)
+        within = np.zeros_like(covariances[0])
+        for weight, covariance in zip(weights, covariances, strict=True):
+            within += weight * covariance
+        return Spread(np.stack(means), covariances, within)
 
 
 @final
@@ -134,12 +117,20 @@ class Whitening:
     deviations: Array
 
     @staticmethod
-    def of(spread: Spread) -> Whitening:
-        """Return that of rows with this mean and covariance."""
-        values, vectors = eigh(spread.total)
-        rounding = (32 * EPS * np.abs(spread.mean).max()) ** 2
+    def of(labelled: LabelledRows, weights: Array) -> Whitening:
+        """Return that of all rows, with a weight for each class."""
+        dim = labelled.rows.shape[1]
+        means, total = np.empty((len(weights), dim)), np.zeros((dim, dim))
+        for number, (center, covariance) in enumerate(labelled.statistics()):
+            means[number] = center
+            total += weights[number] * covariance
+        mean = weights @ means
+        apart = means - mean
+        total += (weights[:, None] * apart).T @ apart
+        values, vectors = eigh(total)
+        rounding = (32 * EPS * np.abs(mean).max()) ** 2
         rank = int(np.count_nonzero(values > max(_FLAT * values[0], rounding)))
-        return Whitening(spread.mean, vectors[:, :rank], np.sqrt(values[:rank]))
+        return Whitening(mean, vectors[:, :rank], np.sqrt(values[:rank]))
 
     @property
     def rank(self) -> int:
@@ -163,6 +154,14 @@ class Whitening:
     def __call__(self, rows: Rows) -> Array:
         """Return whitened rows."""
         return (rows - self.mean) @ self.basis
+
+    def spread(self, labelled: LabelledRows, weights: Array) -> Spread:
+        """Return the means and covariances of all rows of each class, whitened."""
+        basis = self.basis
+        statistics = (
+            (self(mean), basis.T @ covariance @ basis) for mean, covariance in labelled.statistics()
+        )
+        return Spread.of(statistics, weights)
 
 
 def mean_and_covariance(rows: Array) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ from latalign._validation import Array
 
 _TOLERANCE = 1e-6  # of the residual, relative to the right side: far below what the statistics are worth
 _KEPT = 0.99  # of the square of the covariances, when they are combined into fewer
+_PRODUCT_VALUES = 1 << 18  # of products with covariances at a time, at most about as many
 
 
 @final
@@ -35,11 +36,11 @@ class Signature:
     Attributes
     ----------
     means : (k, dim) array
-    covariances : (k, dim, dim) array
+    covariances : k arrays of shape (dim, dim)
     """
 
     means: Array
-    covariances: Array
+    covariances: tuple[Array, ...]
 
 
 def commuting_rotation(source: Signature, target: Signature, weights: Array, trusted: Array) -> Array:
@@ -67,36 +68,46 @@ def commuting_rotation(source: Signature, target: Signature, weights: Array, tru
     dim = A.shape[1]
     left = means.T @ means + np.einsum("kij,kjl->il", A, A)
     right = np.einsum("kij,kjl->il", B, B)
-    tall, wide = A.reshape(-1, dim), np.ascontiguousarray(B.transpose(1, 0, 2)).reshape(dim, -1)
+    at_once = max(1, _PRODUCT_VALUES // dim**2)
+    parts = [slice(start, start + at_once) for start in range(0, len(A), at_once)]
 
     def normal(matrix: Array) -> Array:
-        # A symmetric, so Aᵀ(AO − OB) − (AO − OB)Bᵀ = A²O + OB² − 2AOB; the sum of AOB is one product.
-        through = (matrix @ wide).reshape(dim, -1, dim).transpose(1, 0, 2).reshape(-1, dim)
-        return left @ matrix + matrix @ right - 2 * (tall.T @ through)
+        # A symmetric, so Aᵀ(AO − OB) − (AO − OB)Bᵀ = A²O + OB² − 2AOB.
+        product = left @ matrix + matrix @ right
+        for part in parts:
+            through = (matrix @ B[part]).reshape(-1, dim)
+            product -= 2 * (A[part].reshape(-1, dim).T @ through)
+        return product
 
     solved = _conjugate_gradients(normal, means.T @ counterparts, 10 * dim)
     u, _, v = svd(solved)
     return u @ v
 
 
-def _combined(source: Array, target: Array, weights: Array) -> tuple[Array, Array]:
+def _combined(source: tuple[Array, ...], target: tuple[Array, ...], weights: Array) -> tuple[Array, Array]:
     """Return fewer covariances that make nearly the same equations: the principal combinations of all.
 
     The equations are linear in the pairs (A, B), so an orthogonal change of the list leaves their sum
     of squares as it is, and its small parts may be left out. Multiples of the identity are left out first:
     they commute with everything, and where the two of a pair are not the same they only ask for a smaller O.
     """
-    count, dim = source.shape[0], source.shape[1]
-    flat: list[Array] = []
-    for matrices in (source, target):
-        scaled = np.sqrt(weights)[:, None, None] * matrices
-        trace = np.trace(scaled, axis1=1, axis2=2) / dim
-        scaled -= trace[:, None, None] * np.eye(dim)
-        flat.append(scaled.reshape(count, -1))
+    dim = len(source[0])
+    flat = [_scaled_without_trace(matrices, np.sqrt(weights)) for matrices in (source, target)]
     values, vectors = eigh(flat[0] @ flat[0].T + flat[1] @ flat[1].T)
     kept = 1 + int(np.searchsorted(np.cumsum(values), _KEPT * values.sum()))
-    combined = [(vectors[:, :kept].T @ one).reshape(-1, dim, dim) for one in flat]
-    return combined[0], combined[1]
+    A = (vectors[:, :kept].T @ flat.pop(0)).reshape(-1, dim, dim)  # and its list is let go
+    B = (vectors[:, :kept].T @ flat.pop(0)).reshape(-1, dim, dim)
+    return A, B
+
+
+def _scaled_without_trace(matrices: tuple[Array, ...], scales: Array) -> Array:
+    """Return square matrices as rows, one by one: a stack of them may be most of what is in memory."""
+    dim = len(matrices[0])
+    flat = np.empty((len(matrices), dim * dim))
+    for row, matrix, scale in zip(flat, matrices, scales, strict=True):
+        np.multiply(scale, matrix, out=row.reshape(dim, dim))
+        row[:: dim + 1] -= row[:: dim + 1].sum() / dim
+    return flat
 
 
 def _conjugate_gradients(operator: Callable[[Array], Array], right: Array, steps: int) -> Array:

@@ -172,7 +172,12 @@ def fit_from_labels(
     if apart > _UNSTABLE:
         fitted = _map_of_means(source, target)
     else:
-        moments, agreement = _refined(*sides, rotation_of_statistics(*sides), max_iterations)
+        spreads = (
+            side.whitening.spread(rows, side.weights)
+            for side, rows in zip(sides, (source, target), strict=True)
+        )
+        rotation = rotation_of_statistics(*sides, *spreads)
+        moments, agreement = _refined(*sides, rotation, max_iterations)
         fitted = _map_of_partners(*sides, moments, max(agreement))
     return LabelsFit(
         map=fitted,

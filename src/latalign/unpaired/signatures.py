@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -25,8 +26,8 @@ class Side:
     Attributes
     ----------
     whitening : Whitening
-    spread : Spread
-        Of the classes, in the whitened space.
+    weights : (c,) array
+        The share of each class, the same on both sides: what the shares are is no matter of the space.
     drawn : (n, rank) array
         Whitened rows.
     members : tuple of arrays of int
@@ -34,13 +35,13 @@ class Side:
     """
 
     whitening: Whitening
-    spread: Spread
+    weights: Array
     drawn: Array
     members: tuple[Index, ...]
 
     @staticmethod
     def of(
-        labelled: LabelledRows, spread: Spread, whitening: Whitening, most: int, rng: np.random.Generator
+        labelled: LabelledRows, weights: Array, whitening: Whitening, most: int, rng: np.random.Generator
     ) -> Side:
         """Draw at most about `most` rows, as large a share of each class, but one of each at least."""
         share = min(1.0, most / labelled.counts.sum())
@@ -53,19 +54,20 @@ class Side:
         ends = np.cumsum([len(one) for one in taken])
         numbers: NDArray[np.intp] = np.arange(ends[-1], dtype=np.intp)
         drawn = whitening(labelled.rows[np.concatenate(taken)])
-        return Side(whitening, spread.into(whitening), drawn, tuple(np.split(numbers, ends[:-1])))
+        return Side(whitening, weights, drawn, tuple(np.split(numbers, ends[:-1])))
 
     def halves(self, classes: Index, rng: np.random.Generator) -> tuple[Side, Side]:
         """Return the same with one half and with the other half of the drawn rows of some classes."""
-        shuffled = [rng.permutation(self.members[number]) for number in classes]
-        weights = self.spread.weights[classes] / self.spread.weights[classes].sum()
-        parts: list[Side] = []
-        for half in range(2):
-            members = tuple(np.array_split(member, 2)[half] for member in shuffled)
-            found = [mean_and_covariance(self.drawn[member]) for member in members]
-            spread = Spread(weights, np.stack([m for m, _ in found]), np.stack([c for _, c in found]))
-            parts.append(replace(self, spread=spread, members=members))
-        return parts[0], parts[1]
+        shuffled = [np.array_split(rng.permutation(self.members[number]), 2) for number in classes]
+        weights = self.weights[classes] / self.weights[classes].sum()
+        one, other = (
+            replace(self, weights=weights, members=members) for members in zip(*shuffled, strict=True)
+        )
+        return one, other
+
+    def spread(self) -> Spread:
+        """Return the means and covariances of the drawn rows of each class."""
+        return Spread.of((mean_and_covariance(self.drawn[member]) for member in self.members), self.weights)
 
 
 def whitened(
@@ -80,8 +82,8 @@ def whitened(
     """
     both = source, target
     shares = [side.counts / side.counts.sum() for side in both]
-    spreads = [Spread.of(side, (shares[0] + shares[1]) / 2) for side in both]
-    whitenings = [Whitening.of(spread) for spread in spreads]
+    weights = (shares[0] + shares[1]) / 2
+    whitenings = [Whitening.of(side, weights) for side in both]
     for name, whitening in zip(("source X", "target Y"), whitenings, strict=True):
         if not whitening.rank:
             raise ValueError(
@@ -89,15 +91,15 @@ def whitened(
             )
     rank = min(whitening.rank for whitening in whitenings)
     sides = [
-        Side.of(labelled, spread, whitening.limited(rank), most, rng)
-        for labelled, spread, whitening in zip(both, spreads, whitenings, strict=True)
+        Side.of(labelled, weights, whitening.limited(rank), most, rng)
+        for labelled, whitening in zip(both, whitenings, strict=True)
     ]
     return sides[0], sides[1]
 
 
-def rotation_of_statistics(source: Side, target: Side) -> Array:
+def rotation_of_statistics(source: Side, target: Side, *spreads: Spread) -> Array:
     """Return the rotation between whitened spaces that the statistics say, without a look at single rows."""
-    return commuting_rotation(*_signatures(source, target))
+    return commuting_rotation(*_signatures((source, target), spreads))
 
 
 def disagreement(source: Side, target: Side, rng: np.random.Generator) -> float:
@@ -111,50 +113,55 @@ def disagreement(source: Side, target: Side, rng: np.random.Generator) -> float:
     if len(classes) < 2:
         return 1.0
     pairs = zip(source.halves(classes, rng), target.halves(classes, rng), strict=True)
-    one, other = (rotation_of_statistics(*sides) for sides in pairs)
+    # One half after the other: their covariances are what fills the memory.
+    one, other = (rotation_of_statistics(*sides, *(side.spread() for side in sides)) for sides in pairs)
     variances = target.whitening.deviations**2
     return float(1 - ((one * other).sum(axis=0) * variances).sum() / variances.sum())
 
 
-def _signatures(source: Side, target: Side) -> tuple[Signature, Signature, Array, Array]:
+def _signatures(
+    sides: tuple[Side, Side], spreads: Sequence[Spread]
+) -> tuple[Signature, Signature, Array, Array]:
     """Return means and covariances of counterparts, and what each counts.
 
     Of every class that has the rows for it there are halves: those of its rows that are farther from the
     class itself, or nearer to another class than to it, than the others. An affine map changes none of
     these distances, so the halves of the one space are the counterparts of those of the other.
     """
-    classes, dim = source.spread.means.shape
-    fewest = np.minimum(*(np.array([len(one) for one in side.members]) for side in (source, target)))
+    classes, dim = spreads[0].means.shape
+    fewest = np.minimum(*(np.array([len(one) for one in side.members]) for side in sides))
     statistics = min(_STATISTICS, _STATISTIC_VALUES // dim**2)
     near = min(statistics // (2 * classes), classes)
-    nearest = _neighboring_classes(source.spread, target.spread)[:, :near]
+    nearest = _neighboring_classes(*spreads)[:, :near]
     found: tuple[list[tuple[Array, Array]], list[tuple[Array, Array]]] = ([], [])
     weights: list[float] = []
     trusted: list[float] = []
-    for number in range(classes):
+    for number, share in enumerate(sides[0].weights):
         split = near > 0 and fewest[number] >= 4
-        for side, parts in zip((source, target), found, strict=True):
+        for side, spread, parts in zip(sides, spreads, found, strict=True):
             if not split:
-                parts.append((side.spread.means[number], side.spread.covariances[number]))
+                parts.append((spread.means[number], spread.covariances[number]))
             else:
-                parts.extend(half for other in nearest[number] for half in _halves(side, number, int(other)))
+                parts.extend(
+                    half for other in nearest[number] for half in _halves(side, spread, number, int(other))
+                )
         count = 2 * near if split else 1
-        weights += [source.spread.weights[number] / count] * count
+        weights += [share / count] * count
         # The covariance of a single row says nothing of the class.
-        trusted += [source.spread.weights[number] / count if fewest[number] > 1 else 0.0] * count
+        trusted += [share / count if fewest[number] > 1 else 0.0] * count
     one, other = (
-        Signature(np.stack([mean for mean, _ in parts]), np.stack([spread for _, spread in parts]))
+        Signature(np.stack([mean for mean, _ in parts]), tuple(covariance for _, covariance in parts))
         for parts in found
     )
     return one, other, np.array(weights), np.array(trusted)
 
 
-def _halves(side: Side, number: int, other: int) -> list[tuple[Array, Array]]:
+def _halves(side: Side, spread: Spread, number: int, other: int) -> list[tuple[Array, Array]]:
     """Return mean and covariance of the halves of a class, by how much nearer its rows are to another."""
     rows = side.drawn[side.members[number]]
-    distance = squared_distances(rows, side.spread, number, len(rows))
+    distance = squared_distances(rows, spread, number, len(rows))
     if other != number:
-        distance = squared_distances(rows, side.spread, other, len(side.members[other])) - distance
+        distance = squared_distances(rows, spread, other, len(side.members[other])) - distance
     order = np.argsort(distance, kind="stable")
     return [mean_and_covariance(rows[part]) for part in np.array_split(order, 2)]
 
