@@ -42,8 +42,8 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
-# What the choice of a method costs, in every setting that the documentation tells of; the real pairs as well
-# where their embeddings are (python -m benchmarks.real_pairs makes them).
+# What the choice of a method costs, in every setting that the documentation tells of: of networks, which are
+# trained first, and of texts, where python -m benchmarks.real_pairs has put their embeddings into the user's cache.
 selection: $(STAMP)
 	$(BIN)/python -m benchmarks.selection
 	$(BIN)/python -m benchmarks.real_selection

@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.anchor_choice [--networks FOLDER] [--embeddings FOLDER]`` prints a table: the held-out
 error with anchors that are chosen among 4,000 rows of the source, relative to the error with as many random
-ones. The pairs are simulated ones and those of ``benchmarks.real_selection``. Nothing is timed.
+ones. The pairs are simulated ones and those of ``benchmarks.real_selection``, the networks of one seed. Nothing
+is timed.
 """
 
 from __future__ import annotations
@@ -50,9 +51,8 @@ def pairs(networks: Path | None, embeddings: Path | None) -> Iterator[tuple[str,
         yield f"simulated, {distortion}", cell.pairs(np.random.default_rng(_SEED))
     for pair in network_pairs(Lab(Cache(networks)), (_SEED,)):
         yield pair.name, pair.rows()
-    if embeddings is not None:
-        for pair in text_pairs(embeddings):
-            yield pair.name, pair.rows()
+    for pair in text_pairs(embeddings):
+        yield pair.name, pair.rows()
 
 
 def errors(X: np.ndarray, Y: np.ndarray, n_anchors: int, draw: int) -> dict[tuple[str, str], float]:
@@ -74,8 +74,10 @@ def errors(X: np.ndarray, Y: np.ndarray, n_anchors: int, draw: int) -> dict[tupl
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.anchor_choice", description=__doc__)
-    parser.add_argument("--networks", type=Path, help="the cache of trained networks")
-    parser.add_argument("--embeddings", type=Path, help="the folder of the embeddings; without it no texts")
+    parser.add_argument(
+        "--networks", type=Path, help="their folder; the cache of latalign reproduce unless given"
+    )
+    parser.add_argument("--embeddings", type=Path, help="their folder; in the user's cache unless given")
     given = parser.parse_args(arguments)
     others = list(CHOICES)[1:]
     print("| pair | anchors / dimensions |" + "".join(f" {m}: {c} |" for m in METHODS for c in others))

@@ -1,7 +1,7 @@
 """How far a learning curve can be trusted: what it extrapolates to, against maps of as many anchors.
 
 ``python -m benchmarks.curves [--networks FOLDER]`` takes simulated pairs and those of autoencoders, asks for a
-curve of some of the pairs, and fits maps to twice as many others. Nothing is timed.
+curve of some of the pairs, and fits maps to other draws of as many and of twice as many. Nothing is timed.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def row(method: str, anchors: int, trials: Sequence[Trial]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.curves", description=__doc__)
-    parser.add_argument("--networks", type=Path, help="the cache of trained networks")
+    parser.add_argument(
+        "--networks", type=Path, help="their folder; the cache of latalign reproduce unless given"
+    )
     given = parser.parse_args(arguments)
     print(
         "| method | anchors | check passed | off with twice as many, median | in the interval | saving in its |"

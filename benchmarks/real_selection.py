@@ -9,9 +9,10 @@ layers         the hidden layers of one autoencoder: encoder to decoder, and cod
 text encoders  all-MiniLM-L6-v2 and multilingual-e5-small of the same texts, both ways
 LSA            TF-IDF and a truncated SVD against the latter, both ways
 
-Networks that are not in the cache are trained (a minute each); the embeddings are made by
-``python -m benchmarks.real_pairs``. What the choice does was found on other pairs: seed 0 of the networks,
-other widths, LSA against all-MiniLM-L6-v2.
+Networks that are not in their folder (the cache of ``latalign reproduce`` unless given) are trained, a minute each.
+The embeddings are made by ``python -m benchmarks.real_pairs``; where they are not, texts are left out, and it says
+so. What the choice does was found on other pairs: seed 0 of the networks, other widths, LSA against
+all-MiniLM-L6-v2.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from benchmarks.real_pairs import cache_folder
 from benchmarks.selection import figures, heldout_errors, table_head, table_row
 from latalign.experiments.cache import Cache
 from latalign.experiments.lab import Lab
@@ -87,8 +89,19 @@ def network_pairs(lab: Lab, seeds: tuple[int, ...]) -> Iterator[Pair]:
         yield Pair("layers", f"MLP, code → decoder, seed {seed}", layers(mlp, False))
 
 
-def text_pairs(folder: Path) -> Iterator[Pair]:
-    """Yield the pairs of two text encoders, and of one and LSA."""
+def text_pairs(given: Path | None) -> Iterator[Pair]:
+    """Yield the pairs of two text encoders, and of one and LSA.
+
+    There are none where no folder is given and the user's cache does not have them.
+    """
+    folder = cache_folder(given)
+    names = "minilm", "e5", "lsa"
+    if not all((folder / f"{name}.documents.npy").exists() for name in names):
+        missing = f"{folder} does not have the embeddings; python -m benchmarks.real_pairs makes them"
+        if given is not None:
+            raise SystemExit(missing)
+        print(f"no texts: {missing}", file=sys.stderr)
+        return
 
     def rows(source: str, target: str) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         return lambda: tuple(np.load(folder / f"{name}.documents.npy") for name in (source, target))
@@ -114,12 +127,12 @@ def measured(pair: Pair) -> Iterator[tuple[Cell, list[dict[str, float]]]]:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table and the figures; return 1 where one falls short."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_selection", description=__doc__)
-    parser.add_argument("--networks", type=Path, help="the cache of trained networks")
-    parser.add_argument("--embeddings", type=Path, help="the folder of the embeddings; without it no texts")
+    parser.add_argument(
+        "--networks", type=Path, help="their folder; the cache of latalign reproduce unless given"
+    )
+    parser.add_argument("--embeddings", type=Path, help="their folder; in the user's cache unless given")
     given = parser.parse_args(arguments)
-    pairs = list(network_pairs(Lab(Cache(given.networks)), SEEDS))
-    if given.embeddings is not None:
-        pairs += text_pairs(given.embeddings)
+    pairs = [*network_pairs(Lab(Cache(given.networks)), SEEDS), *text_pairs(given.embeddings)]
     results: dict[object, list[dict[str, float]]] = {}
     print(table_head(("kind", "pair", "anchors")))
     with threadpool_limits(1):
