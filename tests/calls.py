@@ -19,9 +19,10 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def program(*arguments, **options):
-    """Start the program itself."""
-    call = [sys.executable, "-c", "from latalign.cli import main; main()", *map(str, arguments)]
+def program(*arguments, before="", **options):
+    """Start the program itself, after some lines of Python."""
+    lines = f"{before}\nfrom latalign.cli import main; main()"
+    call = [sys.executable, "-c", lines, *map(str, arguments)]
     return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 

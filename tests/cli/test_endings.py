@@ -24,6 +24,68 @@ def interrupted(label):
     yield advance
 
 
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)] if os.name == "posix" else []
+HASTE = """
+import os
+import signal
+from pathlib import Path
+
+def unlink(path, *, missing_ok=False, remove=Path.unlink):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(os.getpid(), number)
+    remove(path, missing_ok=missing_ok)
+
+Path.unlink = unlink
+"""
+"""A program that gets more signals when it removes a file."""
+LOST = """
+import os
+import signal
+from latalign.io.raw import RawWriter
+
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def append(writer, block, write=RawWriter.append, one=[Dying()]):
+    one.clear()
+    write(writer, block)
+
+RawWriter.append = append
+"""
+"""A program that gets its signal while an object is finalized."""
+
+
+def ended_by(*numbers, before="", ignored=()):
+    """Return the status of an apply that gets signals in the midst of it, and leaves nothing."""
+    # Sparse, and mapped row by row: it would take minutes.
+    np.lib.format.open_memmap("huge.npy", "w+", np.float32, (20_000_000, 6))
+    there = sorted(os.listdir())
+
+    def heed():
+        for number, _ in SIGNALS:
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+    call = ("apply", "map.safetensors", "huge.npy", "-o", "new.npy", "--batch-rows", 1)
+    process = program(*call, before=before, preexec_fn=heed)
+    try:
+        deadline = time.monotonic() + 60
+        while sorted(os.listdir()) == there:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(0.1)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert out == ""
+    assert "Traceback" not in err
+    assert sorted(os.listdir()) == there
+    return process.returncode
+
+
 class TestHowItEnds:
     @pytest.mark.usefixtures("nothing_left")
     def test_an_interrupt(self, folder, monkeypatch):
@@ -34,33 +96,22 @@ class TestHowItEnds:
         assert result.stderr.split() == ["Interrupted."]
 
     @POSIX
-    @pytest.mark.parametrize(
-        ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-    )
+    @pytest.mark.parametrize(("number", "status"), SIGNALS)
     def test_a_signal_leaves_nothing(self, folder, number, status):
-        # Sparse, and mapped row by row: it would take minutes.
-        np.lib.format.open_memmap("huge.npy", "w+", np.float32, (20_000_000, 6))
-        before = sorted(os.listdir())
+        assert ended_by(number) == status
 
-        def heed():
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    @POSIX
+    @pytest.mark.parametrize(("number", "status"), SIGNALS)
+    def test_signals_that_come_while_it_cleans_up(self, folder, number, status):
+        assert ended_by(number, before=HASTE) == status
 
-        call = ("apply", "map.safetensors", "huge.npy", "-o", "new.npy", "--batch-rows", 1)
-        process = program(*call, preexec_fn=heed)
-        try:
-            deadline = time.monotonic() + 60
-            while sorted(os.listdir()) == before:
-                assert time.monotonic() < deadline
-                assert process.poll() is None
-                time.sleep(0.02)
-            process.send_signal(number)
-            out, err = process.communicate(timeout=60)
-        finally:
-            process.kill()
-        assert process.returncode == status
-        assert out == ""
-        assert "Traceback" not in err
-        assert sorted(os.listdir()) == before
+    @POSIX
+    def test_a_signal_that_comes_where_nothing_can_be_raised(self, folder):
+        assert ended_by(before=LOST) == 143
+
+    @POSIX
+    def test_a_hang_up_is_ignored_under_nohup(self, folder):
+        assert ended_by(signal.SIGHUP, signal.SIGTERM, ignored=[signal.SIGHUP]) == 143
 
     @POSIX
     @pytest.mark.parametrize(

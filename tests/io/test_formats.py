@@ -1,7 +1,10 @@
 """What one format hands to another: other columns, ids, folders, patterns, datasets, streams, addresses."""
 
+import asyncio
 import json
+import signal
 import sys
+import time
 from itertools import product
 
 import numpy as np
@@ -119,6 +122,33 @@ def test_a_zarr_chunk_that_is_cut_is_noticed(tmp_path):
     chunk.write_bytes(chunk.read_bytes()[:9])
     with pytest.raises(ValueError, match="damaged or truncated"):
         list(open_rows(tmp_path / "a.zarr").blocks(20))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="timers of POSIX systems")
+def test_zarr_writes_nothing_more_once_it_was_interrupted(tmp_path, monkeypatch):
+    storage = pytest.importorskip("zarr.storage")
+    put = storage.LocalStore.set
+
+    async def slow(*arguments):
+        await asyncio.sleep(0.3)
+        await put(*arguments)
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with (  # noqa: PT012 - where it is interrupted is not known
+            pytest.raises(KeyboardInterrupt),
+            write_rows(tmp_path / "a.zarr", Shape(*ROWS.shape, ROWS.dtype)) as writer,
+        ):
+            monkeypatch.setattr(storage.LocalStore, "set", slow)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            writer.append(Block(ROWS))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    time.sleep(0.5)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", TABLES)

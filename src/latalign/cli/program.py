@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -143,20 +143,39 @@ def _warnings_on_stderr() -> Iterator[None]:
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
     """Leave by the usual way out when the program is told to end, so that no temporary file stays."""
+    told: tuple[int, BaseException] | None = None
 
-    def leave(number: int, frame: object) -> NoReturn:
-        raise SystemExit(128 + number)
+    def leave(number: int, frame: object) -> None:
+        nonlocal told
+        if told is None:  # a second signal would end the clean-up half way
+            told = number, KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+            raise told[1]
+
+    def once_more(lost: sys.UnraisableHookArgs) -> None:
+        """Give a signal again that came where nothing can be raised, as in the callback of a weak reference."""
+        nonlocal told
+        if told is None or lost.exc_value is not told[1]:
+            show(lost)
+            return
+        again = threading.Timer(0.01, signal.raise_signal, [told[0]])
+        told = None
+        again.start()
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), leave) for name in names}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # What is ignored stays so: under nohup the program outlives its terminal.
+    before = {one: found for one in numbers if (found := signal.getsignal(one)) is not signal.SIG_IGN}
+    for one in before:
+        signal.signal(one, leave)
+    show, sys.unraisablehook = sys.unraisablehook, once_more
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        sys.unraisablehook = show
+        for one, handler in before.items() if told is None else ():
+            signal.signal(one, handler)
 
 
 def _silence() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, final
+from typing import IO, TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from latalign.io.protocol import (
     count_of,
     require_all,
 )
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _DEFAULT_NAME = "embedding"
 # Whole chunks are read at once, up to this size; a larger one is read for every block anew.
@@ -174,13 +177,16 @@ def write_hdf5(location: Location, shape: Shape, like: Reader | None) -> Iterato
 
 
 @contextmanager
-def write_zarr(location: Location, shape: Shape, like: Reader | None) -> Iterator[GridWriter]:
+def write_zarr(location: Location, shape: Shape, like: Reader | None) -> Iterator[Writer]:
     """Write a Zarr group; rows out of such an array keep the arrays beside them."""
+    from concurrent.futures import ThreadPoolExecutor
+
     zarr = required("zarr", "zarr", "Zarr folders", having="open")
-    with folder_beside(location.path) as name:
-        writer = GridWriter(zarr.open_group(str(name), mode="w"), location, shape, like)
-        yield writer
-        writer.flush()
+    with folder_beside(location.path) as name, ThreadPoolExecutor(1) as thread:
+        group = thread.submit(zarr.open_group, str(name), mode="w").result()
+        writer = GridWriter(group, location, shape, like)
+        yield _Awaited(writer, thread)
+        thread.submit(writer.flush).result()
         require_all(location, writer.written, shape)
 
 
@@ -288,6 +294,22 @@ class _Told:
         """Take the next rows."""
         self._writer.append(block)
         self._disk.check()
+
+
+@final
+class _Awaited:
+    """A writer in a thread that is waited for when it is left.
+
+    Zarr works in threads of its own. A signal would end our wait for them and not their work, which would
+    go on in a folder that is being removed.
+    """
+
+    def __init__(self, writer: GridWriter, thread: ThreadPoolExecutor) -> None:
+        self._writer, self._thread = writer, thread
+
+    def append(self, block: Block) -> None:
+        """Take the next rows."""
+        self._thread.submit(self._writer.append, block).result()
 
 
 def _found(location: Location, opened: Callable[[], AbstractContextManager[Grids]], kind: str) -> GridRows:
