@@ -45,7 +45,7 @@ class TestAudit:
         assert "and " in result.stdout  # more than fit a table
 
     def test_bad_calls(self, folder, nothing_left):
-        refused(run("audit", "x.npy", "more.npy"), 1, "do not pair by order")
+        refused(run("audit", "x.npy", "more.npy"), 2, "do not pair by order")
         refused(run("audit", "x.npy", "nothing.npy"), 2, "there is no file")
         refused(run("audit", "x.npy", "y.npy", "--false-positive-rate", "0"), 2)
 

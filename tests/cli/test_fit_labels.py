@@ -104,6 +104,9 @@ def test_what_is_about_pairs_is_refused(folder, option):
         ("y-labels.parquet:color", 1, "has no column 'color'; it has: kind"),
         ("y-labels.parquet:weight", 1, "labels are integers or strings; the column 'weight' is double"),
         ("objects.npy", 1, "never unpickled"),
+        ("nothing.npy", 1, "not a sound .npy file"),
+        ("cut.npy", 1, "not a sound .npy file"),
+        ("several.npy", 1, "not a sound .npy file"),
         ("x.npy", 1, "needed is a 1-D array"),
         ("latin.txt", 1, "not a text file in UTF-8"),
         ("short.txt", 1, "needs one label a row, shape (1000,); got labels of shape (1,)"),
@@ -115,6 +118,9 @@ def test_what_is_about_pairs_is_refused(folder, option):
 def test_bad_labels(folder, labels, status, words):
     np.save("objects.npy", np.array([{}] * 1000, object), allow_pickle=True)
     np.save("numbers.npy", np.arange(1000))
+    (folder / "nothing.npy").touch()
+    (folder / "cut.npy").write_bytes((folder / "numbers.npy").read_bytes()[:40])
+    (folder / "several.npy").write_bytes(b"PK\x03\x04 cut")  # as numpy.savez begins
     (folder / "y-labels.csv").write_text("a")
     (folder / "latin.txt").write_bytes("Käse\n".encode("latin-1"))
     (folder / "short.txt").write_text("owl\n")

@@ -83,6 +83,8 @@ def test_wrong_calls_and_unsound_files(case, tmp_path):
     refused(run(*call()), 2, "relevant rows that are in the index")
     (tmp_path / "words.txt").write_text("first\nsecond\n")
     refused(run(*call(relevant="words.txt")), 2, "words.txt is no list of relevant rows")
+    (tmp_path / "nothing.npy").touch()
+    refused(run(*call(relevant="nothing.npy")), 2, "nothing.npy is no list of relevant rows")
     refused(run(*call(old_queries="new_anchors.npy")), 2, "as many rows")
     written("nan.npy", np.full(case["old_queries"].shape, np.nan))
     refused(run(*call(relevant="relevant.txt", old_queries="nan.npy")), 2, "finite values; 150 of 150 rows")

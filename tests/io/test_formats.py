@@ -233,6 +233,32 @@ class TestFolders:
         with pytest.raises(ValueError, match=words):
             open_rows(folder)
 
+    @pytest.mark.parametrize("suffix", GRIDS)
+    @pytest.mark.parametrize(
+        ("other", "words"),
+        [
+            (
+                np.arange(2.0),
+                r"1\.\w+ has beside its rows year \(float64 \[\]\); .*0\.\w+ in .* year \(int64 \[\]\)",
+            ),
+            (np.zeros((2, 2), np.int64), r"year \(int64 \[2\]\)"),
+            (np.arange(3), "1\\.\\w+ has beside its rows nothing"),
+        ],
+    )
+    def test_arrays_of_another_kind_are_named(self, tmp_path, suffix, other, words):
+        for number, year in enumerate((np.arange(2), other)):
+            path = tmp_path / "many" / f"{number}{suffix}"
+            path.parent.mkdir(exist_ok=True)
+            if suffix == ".h5":
+                with pytest.importorskip("h5py").File(path, "w") as file:
+                    file["v"], file["year"] = ROWS[:2], year
+            else:
+                group = pytest.importorskip("zarr").open_group(str(path), mode="w")
+                for name, values in (("v", ROWS[:2]), ("year", year)):
+                    group.create_array(name, data=values)
+        with pytest.raises(ValueError, match=words):
+            open_rows(tmp_path / "many:v")
+
     def test_a_broken_file_is_named(self, folder):
         (folder / "part-1.parquet").write_bytes(b"PAR1 and then nothing")
         with pytest.raises(ValueError, match=r"part-1\.parquet is not a Parquet file, or it is truncated"):

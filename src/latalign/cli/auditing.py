@@ -11,7 +11,7 @@ from rich.text import Text
 
 from latalign.cli.commands import main
 from latalign.cli.options import FILES, json_option, pairing, print_json, print_parts, seed_option
-from latalign.cli.program import EXIT_STATUSES, debug_option
+from latalign.cli.program import ERRORS, answers_by_status, debug_option, exit_statuses
 from latalign.io.protocol import Location
 from latalign.on_disk import read_pairs
 from latalign.relation import INDISTINGUISHABLE
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from latalign.auditing import Audit
 
 _SUSPICIONS = 20
+_STATUSES = exit_statuses("nothing was found", "some rows do not seem to correspond", ERRORS)
 
 
-@main.command(epilog=FILES + EXIT_STATUSES)
+@main.command(epilog=FILES + _STATUSES)
 @pairing
 @click.option(
     "--false-positive-rate",
@@ -51,12 +52,11 @@ def audit(
     Are the pairs as a whole to be told from shuffled ones? Which rows are suspicious, since a map that was
     fitted without them takes their source far from their target, and nearer to others? Which row does
     their target belong to: are they swapped, or shifted? Rows are counted from 0, after pairing.
-
-    The exit status is 0 where nothing was found and 1 where something was.
     """
     from latalign.auditing import audit as audited
     from latalign.cli import show
 
+    answers_by_status(context)
     with show.working("auditing"):
         X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
         found = audited(X, Y, false_positive_rate=false_positive_rate, random_state=seed)

@@ -12,19 +12,16 @@ from numpy.typing import NDArray
 from latalign.cli.commands import main
 from latalign.cli.options import FILES, json_option, print_json, print_parts, seed_option
 from latalign.cli.parameters import RowsFile
-from latalign.cli.program import Settings, debug_option
+from latalign.cli.program import ERRORS, answers_by_status, debug_option, exit_statuses
 from latalign.io.arrays import open_rows
+from latalign.io.npy import read_array
 from latalign.io.protocol import Location
 
-_VERDICT_STATUSES = """
-\b
-Exit status:
-    0  a map (a bridge, or mapped documents) beats keeping the old model
-    1  no map does, or these queries do not tell
-    2  the call was wrong or the work failed, and the error says why
-  130  interrupted
-"""
-_FAILED = 2  # 1 is an answer here
+_STATUSES = exit_statuses(
+    "a map (a bridge, or mapped documents) beats keeping the old model",
+    "no map does, or these queries do not tell",
+    ERRORS,
+)
 
 
 def _rows(name: str, what: str, *, required: bool = True) -> Any:
@@ -33,7 +30,7 @@ def _rows(name: str, what: str, *, required: bool = True) -> Any:
     )
 
 
-@main.command(epilog=FILES + _VERDICT_STATUSES)
+@main.command(epilog=FILES + _STATUSES)
 @_rows("old-anchors", "Rows embedded by the old model, and …")
 @_rows("new-anchors", "… the same things embedded by the new one: what the maps are fitted on.")
 @_rows("old-index", "The stored documents, embedded by the old model.")
@@ -55,7 +52,9 @@ def _rows(name: str, what: str, *, required: bool = True) -> Any:
 @seed_option("Draws the folds of the anchors and the resamples of the intervals.")
 @json_option
 @debug_option
+@click.pass_context
 def verdict(
+    context: click.Context,
     old_anchors: Location,
     new_anchors: Location,
     old_index: Location,
@@ -81,7 +80,7 @@ def verdict(
     from latalign.cli import show
     from latalign.model_change import verdict as judged
 
-    click.get_current_context().ensure_object(Settings).failed = _FAILED
+    answers_by_status(context)
     if relevant is None and new_index is None:
         raise click.UsageError("give --relevant, or --new-index, whose nearest rows are the truth then")
     given = old_anchors, new_anchors, old_index, old_queries, new_queries
@@ -97,13 +96,13 @@ def verdict(
     else:
         print_parts([show.verdict_table(found), show.line(show.verdict_words(found))])
     if not found.a_map_beats_keeping:
-        click.get_current_context().exit(1)
+        context.exit(1)
 
 
 def _read_relevant(path: Path) -> NDArray[Any]:
     try:
         if path.suffix.lower() == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            return read_array(path)
         return np.loadtxt(path, dtype=np.int64, ndmin=2)
     except ValueError as error:
         raise ValueError(

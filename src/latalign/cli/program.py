@@ -15,17 +15,7 @@ from typing import Any
 
 import click
 
-EXIT_STATUSES = """
-\b
-Exit status:
-    0  done
-    1  the work failed: unsound contents, no room, a missing extra
-    2  the call was wrong: an unknown option, a file that does not exist,
-       a suffix that is not read, an output that is an input
-  130  interrupted
-"""
-
-_FAILED, _INTERRUPTED, _BROKEN_PIPE = 1, 130, 141
+_FAILED, _FAILED_OTHERWISE, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141
 # Raised on purpose with a text for the user; anything else is a fault of the program.
 _EXPECTED = (ValueError, TypeError, OSError, ImportError)
 _NOT_FOR_USERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
@@ -37,6 +27,36 @@ class Settings:
 
     debug: bool = False
     failed: int = _FAILED  # the status of failed work; a command that means something else by 1 has its own
+
+
+def answers_by_status(context: click.Context) -> None:
+    """Let a command say something by the exit status 1: work that failed ends as a wrong call does, with 2."""
+    context.ensure_object(Settings).failed = _FAILED_OTHERWISE
+
+
+def exit_statuses(done: str, failed: str, wrong: str) -> str:
+    """Return the text on exit statuses for the help of a command, of which three are its own."""
+    return f"""
+\b
+Exit status:
+    0  {done}
+    1  {failed}
+    2  {wrong}
+  129  the terminal hung up
+  130  interrupted
+  141  whoever read the output went away
+  143  told to end
+"""
+
+
+EXIT_STATUSES = exit_statuses(
+    "done",
+    "the work failed: unsound contents, no room, a missing extra",
+    "the call was wrong: an unknown option, a file that does not exist,\n"
+    "       a suffix that is not read, an output that is an input",
+)
+ERRORS = "the call was wrong or the work failed, and the error says why"
+"""What 2 means to a command that says something by 1."""
 
 
 class _ReaderGone(Exception):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latalign._validation import Rows
+from latalign.io.grids import GridRows
 from latalign.io.protocol import Block, Location, Reader, count_of
 from latalign.io.tables import TableRows
 
@@ -108,11 +109,7 @@ def read(location: Location, files: list[Path], open_one: Callable[[Location], R
         Opens one of them.
     """
     if not files:
-        raise FileNotFoundError(
-            f"there are no files in {location.path}"
-            if _is_folder(location)
-            else f"no file is called {location.path}"
-        )
+        raise FileNotFoundError(f"there are no files in {location.path}")
     parts = tuple(open_one(Location(path, location.name)) for path in files)
     first = parts[0]
     for part in parts[1:]:
@@ -122,14 +119,10 @@ def read(location: Location, files: list[Path], open_one: Callable[[Location], R
                 f"{part.location} has rows of {part.dim} dimensions, {part.dtype}; {first.location} in the same "
                 f"folder has {first.dim}, {first.dtype}. All files need rows of one kind."
             )
-        if (
-            isinstance(first, TableRows)
-            and isinstance(part, TableRows)
-            and not first.schema.equals(part.schema)
-        ):
+        if _beside(part) != _beside(first):
             raise ValueError(
-                f"{part.location.path} has the columns {_listed(part.schema)}; {first.location.path} in the same "
-                f"folder has {_listed(first.schema)}. All files need the same."
+                f"{part.location.path} has {_listed(part)}; {first.location.path} in the same folder has "
+                f"{_listed(first)}. All files need the same."
             )
     counts = [part.rows for part in parts]
     starts = tuple(accumulate((count or 0 for count in counts), initial=0))
@@ -168,9 +161,15 @@ def _usual(paths: list[Path], known: Callable[[Path], bool]) -> str:
     return next((path.suffix for path in paths if known(path)), ".parquet")
 
 
-def _is_folder(location: Location) -> bool:
-    return location.path.is_dir()
+def _beside(part: Reader) -> Any:
+    """Return what the other columns or arrays are, to be compared."""
+    if isinstance(part, TableRows):
+        return part.schema
+    return dict(part.beside) if isinstance(part, GridRows) else {}
 
 
-def _listed(schema: Any) -> str:
-    return ", ".join(f"{part.name} ({part.type})" for part in schema)
+def _listed(part: Reader) -> str:
+    if isinstance(part, TableRows):
+        return "the columns " + ", ".join(f"{one.name} ({one.type})" for one in part.schema)
+    arrays = (f"{name} ({dtype} {list(shape)})" for name, (dtype, shape) in sorted(_beside(part).items()))
+    return "beside its rows " + (", ".join(arrays) or "nothing")

@@ -50,8 +50,8 @@ class GridRows:
     dtype : dtype
     opened : callable
         ``opened()``: a context manager that gives the arrays.
-    beside : tuple of str
-        The arrays with a row for every row.
+    beside : dict of str to (dtype, tuple of int)
+        The arrays with a row for every row: the dtype and the shape of what they hold of each.
     kind : str
         What the format is called.
     """
@@ -61,7 +61,7 @@ class GridRows:
     dim: int
     dtype: np.dtype[Any]
     opened: Callable[[], AbstractContextManager[Grids]] = field(repr=False)
-    beside: tuple[str, ...]
+    beside: Mapping[str, tuple[Any, tuple[int, ...]]]
     kind: str
 
     @property
@@ -198,7 +198,7 @@ class GridWriter:
         origin = like if isinstance(like, GridRows) else None
         self._group, self._shape = group, shape
         self._name = location.name or (origin.name if origin else None) or _DEFAULT_NAME
-        self._others = origin.beside if origin else ()
+        self._others = tuple(origin.beside) if origin else ()
         if self._name in self._others:
             raise ValueError(f"{location.path}: the rows cannot be called {self._name!r}; others are")
         self._chunk = max(1, _CHUNK_BYTES // (shape.dim * shape.dtype.itemsize))
@@ -325,7 +325,11 @@ def _found(location: Location, opened: Callable[[], AbstractContextManager[Grids
     shape, dtype = about[name]
     check_dtype(where, dtype)
     check_shape(where, shape)
-    others = tuple(other for other, (its, _) in about.items() if other != name and its and its[0] == shape[0])
+    others = {
+        other: (kind_, its[1:])
+        for other, (its, kind_) in about.items()
+        if other != name and its[:1] == shape[:1]
+    }
     return GridRows(where, shape[0], shape[1], np.dtype(dtype).newbyteorder("="), opened, others, kind)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from contextlib import AbstractContextManager
+from pathlib import Path
 from tokenize import TokenError
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -40,18 +41,26 @@ def read(location: Location) -> Reader:
     return RawRows(location, rows, dim, dtype, offset, fortran)
 
 
-def read_values(location: Location) -> NDArray[Any]:
-    """Return a 1-D array of integers, floats or strings, whole."""
+def read_array(path: Path) -> NDArray[Any]:
+    """Return an array of any shape, whole."""
     try:
-        found = cast("Any", np.load(location.path, allow_pickle=False))
+        with path.open("rb") as file:
+            return npy_format.read_array(file, allow_pickle=False)
     except _FOREIGN as error:
         raise ValueError(
-            f"{location} holds Python objects, which are never unpickled, or is not a sound .npy file ({error}). "
-            "Save an array of integers or strings with numpy.save."
+            f"{path} holds Python objects, which are never unpickled, or is not a sound .npy file ({error}). "
+            "Save an array of numbers or strings with numpy.save."
         ) from error
-    if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype.kind not in "biufU":
-        what = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else "several arrays"
-        raise ValueError(f"{location} holds {what}; needed is a 1-D array of integers, floats or strings")
+
+
+def read_values(location: Location) -> NDArray[Any]:
+    """Return a 1-D array of integers, floats or strings, whole."""
+    found = read_array(location.path)
+    if found.ndim != 1 or found.dtype.kind not in "biufU":
+        raise ValueError(
+            f"{location} holds {found.dtype} of shape {found.shape}; needed is a 1-D array of integers, floats "
+            "or strings"
+        )
     return found
 
 
