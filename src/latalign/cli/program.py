@@ -194,8 +194,8 @@ def _ended_by_signals() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = show
-        for one, handler in before.items() if told is None else ():
-            signal.signal(one, handler)
+        for one, handler in before.items():  # Python ends by itself yet, with the handlers of the system
+            signal.signal(one, handler if told is None else signal.SIG_IGN)
 
 
 def _silence() -> None:
