@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import latalign
-from latalign import Moments, dealing, moments, pairing
+from latalign import Moments, dealing, moments, on_disk, pairing
+from latalign import streamed as streams
 from latalign.dealing import Deal, deal_out, deal_part, part_bounds
+from latalign.io import parquet
 from latalign.io.ahead import ahead
 from latalign.io.arrays import open_rows, write_rows
 from latalign.io.protocol import Block, Shape
@@ -28,6 +30,15 @@ def streamed(monkeypatch):
     monkeypatch.setattr(moments, "_BLOCK_BYTES", 1)
     monkeypatch.setattr(pairing, "_LOADED_BYTES", 0)
     monkeypatch.setattr(dealing, "_PART_ROWS", 1500)
+
+
+def test_what_is_loaded_is_opened_once(rng, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(streams, "open_rows", lambda path: opened.append(path.name) or open_rows(path))
+    monkeypatch.setattr(on_disk, "open_rows", streams.open_rows)
+    paths = files(tmp_path, *pairs(rng, 50, 3, 2))
+    latalign.fit_files(*paths, "affine")
+    assert opened == ["x.npy", "y.npy"]
 
 
 def files(folder, X, Y, suffixes=(".npy", ".npy")):
@@ -416,6 +427,32 @@ class TestPairsById:
         np.testing.assert_allclose(found.matrix, latalign.fit(X, Y, "affine").matrix, rtol=1e-4, atol=1e-4)
         again = latalign.fit_files(x, y, "affine", id_column="id", holdout=0.0).map
         np.testing.assert_array_equal(found.matrix, again.matrix)  # in the same order every time
+
+    @pytest.mark.parametrize("suffix", [".parquet", ".h5"])
+    def test_nothing_but_rows_and_ids_is_read(self, rng, tmp_path, monkeypatch, suffix):
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        h5py = pytest.importorskip("h5py")
+        pytest.importorskip("duckdb")
+        X = rng.normal(size=(COUNT, 4))
+        path, read = tmp_path / f"x{suffix}", set()
+        if suffix == ".h5":
+            with h5py.File(path, "w") as file:
+                file["id"], file["v"], file["text"] = np.arange(COUNT), X, np.zeros(COUNT)
+            get = h5py.Dataset.__getitem__
+            monkeypatch.setattr(
+                h5py.Dataset, "__getitem__", lambda grid, key: read.add(grid.name[1:]) or get(grid, key)
+            )
+        else:
+            pq.write_table(pa.table({"id": range(COUNT), "v": list(X), "text": ["much"] * COUNT}), path)
+            scan = parquet._Scan.__call__
+            monkeypatch.setattr(
+                parquet._Scan,
+                "__call__",
+                lambda self, columns, *which: read.update(columns or ["all"]) or scan(self, columns, *which),
+            )
+        found = latalign.fit_files(path, path, "affine", id_column="id", holdout=0.0).map
+        np.testing.assert_allclose(found(X), X, atol=1e-9)
+        assert read == {"id", "v"}
 
     @pytest.mark.filterwarnings("ignore::latalign.UnrelatedPairsWarning")
     def test_unmatched_ids(self, sides):

@@ -18,7 +18,7 @@ from latalign.fitting import fit
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
 from latalign.searching import Index, among, relevant_ranks
-from latalign.select import groups_of
+from latalign.select import fold_of_groups, groups_of
 
 _FOLDS = 5
 # As many held-out anchors look for themselves, in as many folds as it takes …
@@ -178,8 +178,7 @@ def _fitted(method: str, source: Rows, target: Rows) -> AffineMap:
 
 def _splits(anchors: Pairs, rng: np.random.Generator) -> Iterator[tuple[Pairs, NDArray[np.intp]]]:
     """Yield the anchors to fit on and the numbers of those held out, until enough were."""
-    group = groups_of(anchors)
-    number = rng.permutation(np.arange(int(group.max()) + 1) % _FOLDS)[group]
+    number = fold_of_groups(groups_of(anchors), _FOLDS, rng)
     done = 0
     for fold in range(_FOLDS):
         held = np.flatnonzero(number == fold)

@@ -136,13 +136,18 @@ def read_pairs(
     >>> X.shape, Y.shape
     ((3, 2), (3, 4))
     """
-    readers = open_rows(source), open_rows(target)
+    return load_pairs(open_rows(source), open_rows(target), id_column, unmatched)
+
+
+def load_pairs(
+    source: Reader, target: Reader, id_column: str | None, unmatched: Unmatched
+) -> tuple[Rows, Rows]:
+    """Return what `read_pairs` does, of sources that were opened."""
     if id_column is None:
-        paired(*readers)  # as many rows on both sides
-        return _loaded(readers[0]), _loaded(readers[1])
-    ids = [reader.ids(id_column) for reader in readers]
-    source_rows, target_rows = pair_by_id(ids[0], ids[1], unmatched=unmatched)
-    return _loaded(readers[0])[source_rows], _loaded(readers[1])[target_rows]
+        paired(source, target)  # as many rows on both sides
+        return _loaded(source), _loaded(target)
+    source_rows, target_rows = pair_by_id(source.ids(id_column), target.ids(id_column), unmatched=unmatched)
+    return _loaded(source)[source_rows], _loaded(target)[target_rows]
 
 
 def apply_file(
@@ -171,8 +176,10 @@ def apply_file(
         How many threads there may be; as many as there are processors unless given.
     level : float, optional
         If given, also write the distance from each mapped row within which its true place lies with
-        that probability (`Uncertainty.radius`), float64: as a column ``uncertainty`` of a Parquet file,
-        and for other formats as a file of shape (rows, 1) beside the output, ``name.uncertainty.npy``.
+        that probability (`Uncertainty.radius`), float64: as a column ``uncertainty`` of a table (Parquet,
+        Arrow, Lance), and for other formats as a file of shape (rows, 1) beside the output,
+        ``name.uncertainty.npy``. That file gets its name right after the output got its own: when it is
+        there, so is the output, and what ends the program between the two leaves the output alone.
     progress : callable, optional
         Called after every block with the number of rows that are done, and of all rows or None.
 
@@ -217,10 +224,10 @@ def apply_file(
     shape = Shape(reader.rows, map_.dim_target, float_of(reader), column)
     with ExitStack() as open_:
         open_.enter_context(limited(threads))
-        writer = open_.enter_context(write_rows(goal, shape, reader))
         second = None
-        if beside is not None:
+        if beside is not None:  # entered first and left last: it gets its name when the rows have theirs
             second = open_.enter_context(write_rows(beside, Shape(reader.rows, 1, np.dtype(np.float64))))
+        writer = open_.enter_context(write_rows(goal, shape, reader))
         options: dict[str, Any] = {"batch_rows": batch_rows, "threads": threads, "progress": progress}
         done = map_rows(map_, reader, writer, radius=radius, second=second, **options)
     where = None if level is None else f"{goal.path}:{_COLUMN}" if beside is None else str(beside)

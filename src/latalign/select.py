@@ -91,9 +91,8 @@ class Folds:
         if len(pairs) < 2:
             raise ValueError(f"cross-validation needs at least 2 pairs; got {len(pairs)}")
         group = groups_of(pairs)
-        count = int(group.max()) + 1
-        n_folds = min(n_folds, count)
-        number = rng.permutation(np.arange(count, dtype=np.intp) % n_folds)[group]
+        n_folds = min(n_folds, int(group.max()) + 1)
+        number = fold_of_groups(group, n_folds, rng)
         parts = (pairs.take(np.flatnonzero(number == k)) for k in range(n_folds))
         try:
             moments = tuple(moments_of_pairs(part, precision=precision, grams=grams) for part in parts)
@@ -309,6 +308,11 @@ def groups_of(pairs: Pairs) -> NDArray[np.intp]:
     """
     _, first, group = np.unique(keys_of(pairs), return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[group]
+
+
+def fold_of_groups(group: NDArray[np.intp], n_folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw the fold of every pair, as many groups (of `groups_of`) in one as in another but for one."""
+    return rng.permutation(np.arange(int(group.max()) + 1, dtype=np.intp) % n_folds)[group]
 
 
 def held_out(group: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.bool_]:

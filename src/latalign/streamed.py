@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from latalign import comparison, evaluation, heldout
-from latalign._validation import Pairs, as_generator, require_folds
+from latalign._validation import Pairs, Rows, as_generator, require_folds
 from latalign.agreement import Progress, measured
 from latalign.dealing import Deal, Dealt, Sample, deal_out
 from latalign.fitting import check_call, choose_by_rows, needs_folds, score_of_rows, solve_folds
@@ -23,7 +23,7 @@ from latalign.io.arrays import Source, open_rows
 from latalign.maps import AffineMap, Map
 from latalign.methods import METHODS
 from latalign.moments import Moments, Precision, summed
-from latalign.on_disk import limited, read_pairs
+from latalign.on_disk import limited, load_pairs
 from latalign.pairing import PairsAgain, PairStream, Unmatched, fits, paired
 from latalign.relation import require_related, warn_if_unrelated
 from latalign.select import Folds, Scoring, groups_of
@@ -125,8 +125,8 @@ def fit_files(
     options |= {name: value for name, value in parameters.items() if value is not None}
     with limited(threads):
         pairs = _opened(source, target, id_column, unmatched, "fit")
-        if pairs is None:
-            X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
+        if isinstance(pairs, tuple):
+            X, Y = pairs
             if refuse_unrelated:
                 require_related(X, Y, "fit", _FORCE)
             options["robust"] = robust
@@ -195,8 +195,8 @@ def evaluate_files(
         raise ValueError(f"evaluate_files needs max_rows of at least 2; got {max_rows}")
     with limited(threads):
         pairs = _opened(source, target, id_column, unmatched, "evaluate")
-        if pairs is None:
-            X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
+        if isinstance(pairs, tuple):
+            X, Y = pairs
             return evaluation.evaluate(map_, X, Y, max_queries=max_queries, random_state=random_state)
         agreement, sample = measured(map_, pairs, max_rows, random_state, threads, progress)
         found = evaluation.evaluate(
@@ -260,8 +260,8 @@ def compare_files(
     """
     with limited(threads):
         pairs = _opened(source, target, id_column, unmatched, "compare")
-        if pairs is None:
-            X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
+        if isinstance(pairs, tuple):
+            X, Y = pairs
             return comparison.compare(
                 X,
                 Y,
@@ -282,11 +282,11 @@ def compare_files(
 
 def _opened(
     source: Source, target: Source, id_column: str | None, unmatched: Unmatched, caller: str
-) -> PairStream | None:
-    """Return the pairs to be streamed; None where they are small enough to be loaded."""
+) -> PairStream | tuple[Rows, Rows]:
+    """Return the pairs to be streamed; both sides as arrays where they are small enough to be loaded."""
     sides = open_rows(source), open_rows(target)
     if fits(*sides):
-        return None
+        return load_pairs(*sides, id_column, unmatched)
     return paired(*sides, id_column=id_column, unmatched=unmatched, caller=caller)
 
 

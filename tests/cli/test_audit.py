@@ -1,12 +1,15 @@
 """latalign audit; and what fit and apply do with pairs in doubt."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 
 import latalign
 from calls import done, done_json, refused, run, written
+from latalign.io.arrays import open_rows
 
 
 @pytest.fixture
@@ -88,6 +91,29 @@ class TestUncertainty:
         np.testing.assert_allclose(found[:, 0], expected)
         off = np.linalg.norm(np.load("out.npy") - np.load("truth.npy"), axis=1)
         assert 0.8 < (off <= expected).mean() <= 1
+
+    def test_a_disk_that_fails_at_the_end_leaves_neither(self, known, folder, monkeypatch):
+        def replace(old, new, real=os.replace):
+            if str(new).endswith("out.npy"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            real(old, new)
+
+        before = sorted(os.listdir())
+        monkeypatch.setattr(os, "replace", replace)
+        call = ("apply", "known.safetensors", "more.npy", "-o", "out.npy", "--uncertainty")
+        refused(run(*call), 1, "cannot write out.npy: Input/output error")
+        assert sorted(os.listdir()) == before
+
+    @pytest.mark.parametrize("suffix", ["arrow", "lance"])
+    def test_a_column_of_another_table(self, known, suffix):
+        pytest.importorskip("lance" if suffix == "lance" else "pyarrow")
+        output = f"out.{suffix}"
+        record = done_json(
+            run("apply", "known.safetensors", "x.npy", "-o", output, "--uncertainty", "--json")
+        )
+        assert record["uncertainty"] == f"{output}:uncertainty"
+        (column,) = zip(*open_rows(output).batches(["uncertainty"], 1000), strict=True)
+        np.testing.assert_allclose(column[0].to_numpy(), known.uncertainty.radius(np.load("x.npy"), 0.9))
 
     @pytest.mark.parametrize("source", ["x.npy", "x.parquet"])
     def test_a_column(self, known, source):

@@ -188,6 +188,8 @@ class TestWrongCalls:
             ("apply map.safetensors x.npy -o new.txt", ".npy, .safetensors, .parquet"),
             ("apply map.safetensors x.npy -o none/new.npy", "the folder none does not exist"),
             ("apply map.safetensors x.npy -o x.npy", "is the input"),
+            ("apply map.safetensors x.npy -o new.npy/", "new.npy/: .npy are files. Leave out the slash"),
+            ("apply map.safetensors x.npy -o s3://bucket/new/", "is written on this machine only"),
             ("apply map.safetensors x.safetensors -o map.safetensors", "is the input"),
             ("apply map.safetensors x.npy -o new.npy --batch-rows 0", "not in the range"),
             ("evaluate none.safetensors x.npy y.npy", "there is no file"),

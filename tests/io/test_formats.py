@@ -437,6 +437,14 @@ class TestAddresses:
         zarr.create_array(f"{address}/a.zarr", data=ROWS)
         np.testing.assert_array_equal(open_rows(f"{address}/a.zarr").load(), ROWS)
 
+    @pytest.mark.parametrize("suffix", [".zarr", ".lance"])
+    def test_folders_are_written_here(self, address, tmp_path, suffix):
+        np.save(tmp_path / "in.npy", ROWS)
+        with pytest.raises(
+            ValueError, match=rf"cannot write memory://.*a{suffix}: .*one of .parquet, .arrow"
+        ):
+            apply_file(a_map(), tmp_path / "in.npy", f"{address}/a{suffix}")
+
     def test_what_is_mapped_must_be_here(self, address):
         with pytest.raises(ValueError, match=r"\.npy files are mapped, so they need to be on this machine"):
             locate(f"{address}/x.npy")

@@ -24,7 +24,7 @@ Files of rows:
   FOLDER            of such files, in the order of their names; or one
                     that Hugging Face datasets saved
   'DATA/*.parquet'  the files that a pattern names
-  s3://...          Parquet, Arrow, Lance and Zarr
+  s3://...          Parquet and Arrow; Lance and Zarr as input
 All but the first two need an extra, which an error names.
 """
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from latalign.io.arrays import FORMATS, exists, is_part, locate
+from latalign.io.arrays import FORMATS, exists, is_part, locate, locate_output
 from latalign.io.files import is_remote
 from latalign.io.labels import locate_labels
 from latalign.io.protocol import Location
@@ -47,9 +48,15 @@ class RowsFile(_File):
             self.fail(f"there is no file {location.path}", param, ctx)
         return location
 
-    def _located(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+    def _located(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+        find: Callable[[Any], Location] = locate,
+    ) -> Location:
         try:
-            return locate(value)
+            return find(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -61,12 +68,20 @@ class RowsOutput(RowsFile):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
         """Return where the rows are to go."""
-        path = Path(value)
-        if str(value).endswith(("/", os.sep)) or (path.is_dir() and not is_part(path)):
+        path, slash = Path(value), str(value).endswith(("/", os.sep))
+        if slash and is_part(path) and not FORMATS[path.suffix.lower()].folder:
+            self.fail(
+                f"{value}: {path.suffix} are files. Leave out the slash at its end, or name a folder",
+                param,
+                ctx,
+            )
+        if not is_part(path) and (slash or path.is_dir()):
+            if "://" in str(value):
+                self.fail(f"{value}: a folder of files is written on this machine only", param, ctx)
             if not path.parent.is_dir():
                 self.fail(f"the folder {path.parent} does not exist; make it first", param, ctx)
             return Location(path)
-        location = self._located(value, param, ctx)
+        location = self._located(value, param, ctx, locate_output)
         if not is_remote(location.path):
             self._writable(location.path, param, ctx)
         return location

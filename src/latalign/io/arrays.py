@@ -14,7 +14,7 @@ from latalign.io.extras import required
 from latalign.io.files import is_remote
 from latalign.io.protocol import Format, Location, Reader, Shape, Writer
 
-_ARROW = Format(ipc.read, ipc.write, remote=True)
+_ARROW = Format(ipc.read, ipc.write, remote=True, tables=True)
 _HDF5 = Format(grids.read_hdf5, grids.write_hdf5)
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
@@ -79,6 +79,29 @@ def locate(file: str | PathLike[str] | Location) -> Location:
     return _checked(Location(path))
 
 
+def locate_output(file: str | PathLike[str] | Location) -> Location:
+    """Return what `locate` does, of rows that are to be written.
+
+    Raises
+    ------
+    IsADirectoryError
+        If it is a folder.
+    ValueError
+        If the format is a folder and is to be at an address; and as in `locate`.
+    """
+    location = locate(file)
+    suffix = _suffix(location.path)
+    if suffix not in FORMATS:
+        raise IsADirectoryError(f"cannot write {location.path}: it is a folder. Name a file in it.")
+    if FORMATS[suffix].folder and is_remote(location.path):
+        far = ", ".join(other for other, one in FORMATS.items() if one.remote and not one.folder)
+        raise ValueError(
+            f"cannot write {location.path}: {suffix} are folders, which are renamed in one step on this machine "
+            f"only. Write it here and copy it, or write one of {far}."
+        )
+    return location
+
+
 def exists(location: Location) -> bool:
     """Tell whether there is something to read: a file, a folder, or files that a pattern names."""
     return location.path.exists() or bool(_matches(location))
@@ -133,9 +156,7 @@ def write_rows(
     like : Reader, optional
         Where the rows come from: from a table to a table the other columns go along.
     """
-    location = locate(file)
-    if _suffix(location.path) not in FORMATS:
-        raise IsADirectoryError(f"cannot write {location.path}: it is a folder. Name a file in it.")
+    location = locate_output(file)
     if isinstance(like, folder.FolderRows):
         like = like.parts[0]
     return FORMATS[_suffix(location.path)].write(location, shape, like)

@@ -136,7 +136,7 @@ def read_hdf5(location: Location) -> GridRows:
 
     @contextmanager
     def opened() -> Iterator[Grids]:
-        with _hdf5_file(h5py, location.path) as file:
+        with h5py.File(location.path, "r") as file:
             found: dict[str, Any] = {}
             file.visititems(
                 lambda name, item: found.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None
@@ -355,10 +355,6 @@ def _step(grid: Any, rows: int) -> int:
     chunk = (getattr(grid, "chunks", None) or (1,))[0]
     size = chunk * grid.shape[1] * grid.dtype.itemsize
     return -(-rows // chunk) * chunk if size <= _READ_BYTES else rows
-
-
-def _hdf5_file(h5py: Any, path: Any) -> Any:
-    return h5py.File(path.fs.open(path.path, "rb") if is_remote(path) else path, "r")
 
 
 def _store(path: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal, final
 
@@ -17,6 +17,7 @@ import numpy as np
 from latalign._validation import Rows
 from latalign.io.extras import pyarrow, required
 from latalign.io.folder import FolderRows
+from latalign.io.grids import GridRows
 from latalign.io.protocol import Reader
 from latalign.io.tables import TableRows
 
@@ -159,7 +160,7 @@ def _vectors(side: Reader, column: str) -> Any:
     def batches() -> Iterator[Any]:
         for part in _parts(side):
             kind = part.id_type(column) if isinstance(part, TableRows) else None
-            for block in part.blocks(_SCAN_ROWS):
+            for block in _with_ids_alone(part, column).blocks(_SCAN_ROWS):
                 ids = (
                     arrow.array(block.beside[column])
                     if kind is None
@@ -173,6 +174,14 @@ def _vectors(side: Reader, column: str) -> Any:
 
     arrow = pyarrow("Pairs by id")
     return _reader(batches())
+
+
+def _with_ids_alone(part: Reader, column: str) -> Reader:
+    """Return the same rows with nothing but their ids beside them, so that nothing else is read."""
+    if isinstance(part, TableRows):
+        table = part
+        return replace(part, scan=lambda _, *which: table.scan([table.column, column], *which))
+    return replace(part, beside={column: part.beside[column]}) if isinstance(part, GridRows) else part
 
 
 def _parts(side: Reader) -> tuple[Reader, ...]:

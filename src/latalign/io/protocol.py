@@ -144,7 +144,7 @@ class Format:
     folder : bool
         Whether it is a folder that holds the rows, not a file.
     remote : bool
-        Whether its library reads and writes addresses such as ``s3://``.
+        Whether its library reads addresses such as ``s3://``. They are written, too, unless it is a folder.
     tables : bool
         Whether a column of numbers may stand beside the rows (`Shape.column`).
     """

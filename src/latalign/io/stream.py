@@ -22,15 +22,14 @@ def is_stream(value: object) -> bool:
     return hasattr(value, "__arrow_c_stream__")
 
 
-def read(value: Any, column: str | None = None) -> TableRows:
+def read(value: Any) -> TableRows:
     """Return the reader of an Arrow stream.
 
     Parameters
     ----------
     value : object
-        A DuckDB relation, a Polars or pyarrow table, a reader of record batches, ...
-    column : str, optional
-        The column that holds the rows; the only one of lists of floats unless given.
+        A DuckDB relation, a Polars or pyarrow table, a reader of record batches, ... of one column of
+        lists of floats or integers.
 
     Examples
     --------
@@ -41,7 +40,7 @@ def read(value: Any, column: str | None = None) -> TableRows:
     """
     scan = _Scan(value)
     # A path that is none: it stands in errors alone.
-    location = Location(Path(f"<{type(value).__module__.partition('.')[0]} {type(value).__name__}>"), column)
+    location = Location(Path(f"<{type(value).__module__.partition('.')[0]} {type(value).__name__}>"))
     return opened(location, (), None, scan.schema, scan, _KIND)
 
 
