@@ -57,7 +57,7 @@ RawWriter.append = append
 
 
 def ended_by(*numbers, before="", ignored=()):
-    """Return the status of an apply that gets signals in the midst of it, and leaves nothing."""
+    """Return the status of an apply that gets signals in the midst of it (or gives itself one), and leaves nothing."""
     # Sparse, and mapped row by row: it would take minutes.
     np.lib.format.open_memmap("huge.npy", "w+", np.float32, (20_000_000, 6))
     there = sorted(os.listdir())
@@ -70,7 +70,7 @@ def ended_by(*numbers, before="", ignored=()):
     process = program(*call, before=before, preexec_fn=heed)
     try:
         deadline = time.monotonic() + 60
-        while sorted(os.listdir()) == there:
+        while numbers and sorted(os.listdir()) == there:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.02)
