@@ -91,6 +91,59 @@ def test_held_out_pairs_serve_any_map(rng):
     assert 0.84 < (off <= found.uncertainty.radius(X[300:])).mean() < 0.96
 
 
+@pytest.mark.parametrize("rows", [19, 39])  # so that a half and nine in ten are whole ranks of one more
+@pytest.mark.parametrize("method", ["ridge", "linear", "rigid"])
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_few_held_out_pairs_in_many_dimensions(rows, method, level):
+    """They have no coefficients in common that a spread would be uncertain of: the shares are exact."""
+    found = []
+    for draw in range(24):
+        X, Y = problem(np.random.default_rng([draw, rows]), 200 + rows, 64)
+        map_ = latalign.fit(X[:200], Y[:200], method)
+        map_ = latalign.calibrate(map_, X[200 : 200 + rows], Y[200 : 200 + rows], heldout=True)
+        off = np.linalg.norm(map_(X) - Y, axis=1)[200 + rows :]
+        found.append((off <= map_.uncertainty.radius(X[200 + rows :], level)).mean())
+    assert abs(np.mean(found) - level) <= 0.02 + 3 * np.std(found) / np.sqrt(len(found))
+
+
+@pytest.mark.filterwarnings("ignore::latalign.IllConditionedWarning")  # thirty anchors in 64 dimensions
+@pytest.mark.parametrize("rows", [15, 25, 40])
+@pytest.mark.parametrize("method", ["ridge", "linear", "rigid"])
+@pytest.mark.parametrize("anchors", [30, 200])
+def test_the_expected_error_of_few_held_out_pairs(rows, method, anchors):
+    """A map of few anchors errs by the row: what was calibrated must be what is predicted."""
+    for draw in range(8):
+        rng = np.random.default_rng([draw, rows])
+        X = 1 + rng.normal(size=(anchors + rows + 1000, 64))
+        Y = X @ (rotation(rng, 64) * np.geomspace(0.7, 1.4, 64))
+        Y += 0.01 * rng.normal(size=Y.shape)
+        map_ = latalign.fit(X[:anchors], Y[:anchors], method)
+        given, new = slice(anchors, anchors + rows), slice(anchors + rows, None)
+        found = latalign.calibrate(map_, X[given], Y[given], heldout=True).uncertainty.error(X[new])
+        off = np.linalg.norm(map_(X[new]) - Y[new], axis=1)
+        assert 0.5 < np.sqrt((found**2).mean() / (off**2).mean()) < 2
+
+
+def test_the_leverage_is_that_of_new_rows_where_the_penalty_is_large(rng):
+    """What moves the mean of few rows is then far more than where a row lies, and the same for all."""
+    X = rng.normal(size=(1020, 64)) * np.geomspace(0.1, 10, 1020)[rng.permutation(1020), None]
+    Y = rng.normal(size=X.shape) * np.linalg.norm(X, axis=1, keepdims=True)
+    map_ = AffineMap.of(np.zeros((64, 64)))
+    found = latalign.calibrate(map_, X[:20], Y[:20], heldout=True).uncertainty
+    assert found.share > 0.5
+    off = np.linalg.norm(Y[20:], axis=1)
+    assert 0.5 < np.median(found.error(X[20:]) / off) < 2
+
+
+@pytest.mark.parametrize("heldout", [False, True])
+def test_a_pair_that_outweighs_all_others(rng, heldout):
+    X, Y = problem(rng, 30, 4)
+    map_ = latalign.fit(X[:30], Y[:30], "ridge")
+    weight = np.where(np.arange(30), 1.0, 1e20)
+    found = latalign.calibrate(map_, X[:30], Y[:30], heldout=heldout, sample_weight=weight)
+    assert np.isfinite(found.uncertainty.error(X)).all()
+
+
 def test_shuffled_pairs_are_left_aside(rng):
     X, Y = problem(rng, 300, 8)
     wrong = rng.permutation(300)[:60]

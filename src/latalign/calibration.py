@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latalign._linalg import eigh
+from latalign._linalg import EPS, eigh
 from latalign._validation import Array, Pairs, as_generator
 from latalign.leave_one_out import LeaveOneOut
 from latalign.maps import AffineMap
@@ -33,6 +33,7 @@ _FEWEST = 10
 _FOLDS = 20
 _SCORES = 1000
 _SHARES = np.concatenate(([0.0], 1 / (1 + np.geomspace(1e3, 1e-3, 61)), [1.0]))
+_SMALLEST = 1e-12  # variance, relative to that of the median leverage
 _BLOCK_ROWS = 2048
 _ROWS = 20_000  # what more rows would add to the errors' distribution is little
 
@@ -119,7 +120,8 @@ def calibrate(
     moments = moments_of_pairs(pairs, grams="source")
     some = np.sort(rng.permutation(len(pairs))[:_ROWS])
     if heldout:
-        alpha, errors = best_alpha(moments)[0], _given(map_, pairs, some)
+        alpha = best_alpha(moments)[0]
+        errors = _given(map_, pairs, some, alpha)
     elif map_.method in METHODS and map_.evidence is not None:
         alpha, errors = _left_out(map_, pairs, some, rng)
     else:
@@ -130,7 +132,10 @@ def calibrate(
     if map_.method == "linear":
         moments = moments.uncentered()
     weight = np.ones(len(some)) if pairs.weight is None else pairs.weight[some]
-    return replace(map_, uncertainty=_uncertainty(moments, alpha, *errors, weight))
+    # Errors of rows left out have those of the coefficients in common: where few rows are left to tell them
+    # apart by, their spread is itself uncertain, as it is to Student. A map that no row was in has none.
+    freedom = np.inf if heldout else _freedom(moments.count, errors[1], weight)
+    return replace(map_, uncertainty=_uncertainty(moments, alpha, *errors, weight, freedom))
 
 
 def _different(pairs: Pairs) -> Pairs:
@@ -188,51 +193,55 @@ def _by_folds(
     return residual, leverage
 
 
-def _given(map_: AffineMap, pairs: Pairs, some: NDArray[np.intp]) -> Errors:
+def _given(map_: AffineMap, pairs: Pairs, some: NDArray[np.intp], alpha: float) -> Errors:
     """Return the errors of a map on pairs that it was not fitted to, and their leverage among them."""
-    pairs = pairs.take(some)
-    _, leverage = _residuals(LeaveOneOut.of(pairs), pairs)
-    return pairs.target - map_(pairs.source.astype(np.float64)), leverage
+    fit, pairs = LeaveOneOut.of(pairs, alpha, centred=map_.method != "linear"), pairs.take(some)
+    return pairs.target - map_(pairs.source.astype(np.float64)), _residuals(fit, pairs)[1]
 
 
 def _residuals(fit: LeaveOneOut, pairs: Pairs) -> Errors:
     """Return the errors of rows left out, and their leverage in the fit to the others."""
     parts = [fit.without(part)[1:] for part in pairs.blocks(_BLOCK_ROWS)]
-    leverage = np.concatenate([part[1] for part in parts]) - (1 / fit.moments.weight if fit.centred else 0.0)
+    leverage = np.concatenate([part[1] for part in parts])
+    if fit.centred:  # what the mean of the others adds is no matter of where a row lies
+        weight = 1.0 if pairs.weight is None else pairs.weight
+        leverage -= 1 / np.maximum(fit.moments.weight - weight, EPS * fit.moments.weight)
     return np.concatenate([part[0] for part in parts]), np.maximum(leverage, 0)
 
 
 def _root(moments: Moments, alpha: float) -> Array:
     """Return a root of the inverse of the penalized Gram matrix; without a penalty, of what the rows span."""
     values, vectors = eigh(moments.xx)
-    spanned = values > len(values) * np.finfo(np.float64).eps * values[0]
+    spanned = values > len(values) * EPS * values[0]
     kept = spanned if alpha == 0 else np.ones(len(values), dtype=bool)
     return (vectors[:, kept] / np.sqrt(values[kept] + alpha)) @ vectors[:, kept].T
 
 
+def _freedom(count: int, leverage: Array, weight: Array) -> float:
+    """Return how many of the rows are left to tell the spread of the errors by, the coefficients told."""
+    return max(count - 1 - count * float(np.average(leverage / (1 + leverage), weights=weight)), 1.0)
+
+
 def _uncertainty(
-    moments: Moments, alpha: float, residual: Array, leverage: Array, weight: Array
+    moments: Moments, alpha: float, residual: Array, leverage: Array, weight: Array, freedom: float
 ) -> Uncertainty:
     """Return how errors grow with the leverage, what is left of them then, and how it is distributed."""
     squares = (residual**2).sum(axis=1)
     middle = float(np.median(leverage))
     relative = leverage / middle if middle > 0 else np.ones(len(leverage))
     share = _share(squares, relative, weight)
-    scale = 1 - share + share * relative
+    scale = np.maximum(1 - share + share * relative, _SMALLEST)
     covariance = (residual * (weight / scale)[:, None]).T @ residual / weight.sum()
     share = share if middle > 0 else 0.0
     factor = _root(moments, alpha) / np.sqrt(middle if middle > 0 else 1.0)
-    # Errors of rows left out have those of the coefficients in common: where few rows are left to tell them
-    # apart by, their spread is itself uncertain, as it is to Student.
-    freedom = moments.count - 1 - moments.count * float(np.average(leverage / (1 + leverage), weights=weight))
-    scores = _ranked(np.sqrt(squares / scale * (1 + 0.5 / max(freedom, 1.0))), weight)
+    scores = _ranked(np.sqrt(squares / scale * (1 + 0.5 / freedom)), weight)
     return Uncertainty(moments.source_mean, factor, np.array([share]), covariance, scores)
 
 
 def _share(squares: Array, leverage: Array, weight: Array) -> float:
     """Return the share of the likeliest normal errors of variance 1 − share + share · leverage, times one number."""
     scales = 1 - _SHARES[:, None] + _SHARES[:, None] * leverage
-    scales = np.maximum(scales, 1e-12)
+    scales = np.maximum(scales, _SMALLEST)
     logs = np.average(np.log(scales), axis=1, weights=weight)
     means = np.average(squares / scales, axis=1, weights=weight)
     return float(_SHARES[np.argmin(logs + np.log(np.maximum(means, np.finfo(np.float64).tiny)))])
