@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
 import latalign
+from latalign._linalg import squared_distances
 from latalign._validation import Pairs
 from latalign.leave_one_out import LeaveOneOut
 from problems import pairs, rotation
@@ -36,6 +38,14 @@ def test_a_row_left_out_is_a_fit_without_it(rng, size, centred):
         np.testing.assert_allclose(mapped[i], expected, rtol=1e-6, atol=1e-8)
         inside = here @ np.linalg.solve(gram, here) + (1 / w.sum() if centred else 0)
         assert np.isclose(leverage[i], inside, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_distances_far_from_the_origin(rng, dtype):
+    a, b = (1e5 + rng.normal(size=(rows, 6)).astype(dtype) for rows in (7, 4))
+    expected = cdist(a, b, "sqeuclidean")
+    np.testing.assert_allclose(squared_distances(a, b), expected, rtol=1e-6)
+    assert (squared_distances(a, a[:1])[0] == 0).all()
 
 
 def test_a_row_that_is_not_in_the_fit(rng):

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg as sla
 from scipy.linalg import lapack
 
-from latalign._validation import Array
+from latalign._validation import Array, Rows
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -59,6 +59,13 @@ def nuclear_norm(matrix: Array) -> float:
     except np.linalg.LinAlgError:
         values = svd(matrix)[1]
     return float(np.sum(values))
+
+
+def squared_distances(a: Rows, b: Rows) -> Array:
+    """Return the squared distances from every row of a to every row of b, never negative, (len(a), len(b))."""
+    middle = b.mean(axis=0, dtype=np.float64)  # far from the origin little would be left of the differences
+    a, b = a - middle, b - middle
+    return np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0)
 
 
 def orthonormal(columns: Array) -> Array:

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtrc, ndtri
 
-from latalign._validation import Array, Pairs, Rows, as_generator
+from latalign._linalg import squared_distances
+from latalign._validation import Array, Pairs, as_generator
 from latalign.evidence import plain
 from latalign.moments import moments_of_pairs
 from latalign.paths import best_alpha
-from latalign.relation import INDISTINGUISHABLE, relation_p_value, shifted
+from latalign.relation import INDISTINGUISHABLE, relation_p_value
 from latalign.robust import Weighed, normal_scores, spreads_above, weighed
 from latalign.select import groups_of
 
 _FEWEST = 10
-# Offsets by which all rows may be shifted, looked at where the pairs as they are look unrelated, or where
-# another offset is far the better.
+# Offsets by which all rows may be shifted, each held against the pairs as they are.
 _OFFSETS = (1, -1, 2, -2, 3, -3)
 # A row is suspicious only where so many of the other rows' targets are nearer than its own.
 _NEARER = 0.05
@@ -210,8 +210,8 @@ def audit(
         if not np.ptp(rows, axis=0).any():
             raise ValueError(f"audit needs rows that differ; all {len(rows)} rows of the {side} are the same")
     p_value = relation_p_value(pairs, rng)
-    shift = _shift(pairs, p_value, rng)
-    trusted = weighed(shifted(pairs, shift))
+    shift = _shift(pairs, rng)
+    trusted = weighed(_shifted(pairs, shift))
     found: tuple[Suspicion, ...] = ()
     if (
         shift != 0 or not p_value > INDISTINGUISHABLE
@@ -221,7 +221,7 @@ def audit(
     return Audit(len(pairs), p_value, trusted.r2, shift, found, false_positive_rate, conflicts)
 
 
-def _shift(pairs: Pairs, p_value: float, rng: np.random.Generator) -> int:
+def _shift(pairs: Pairs, rng: np.random.Generator) -> int:
     """Return the offset at which most pairs are related; 0 unless another is clearly the better one."""
     if len(pairs) < _FEWEST + max(_OFFSETS):
         return 0
@@ -229,16 +229,23 @@ def _shift(pairs: Pairs, p_value: float, rng: np.random.Generator) -> int:
     best = max(explained, key=lambda offset: explained[offset])
     if explained[best] <= 2 * max(explained[0], 0.0):
         return 0
-    return best if relation_p_value(shifted(pairs, best), rng) * len(_OFFSETS) < _CHANCE else 0
+    return best if relation_p_value(_shifted(pairs, best), rng) * len(_OFFSETS) < _CHANCE else 0
 
 
 def _explained(pairs: Pairs, offset: int) -> float:
     """Return the share of the target's spread that a map explains of rows left out, at an offset."""
-    some = shifted(pairs, offset)
-    some = some.take(slice(0, _OTHERS))
+    some = _shifted(pairs, offset).take(slice(0, _OTHERS))
     moments = moments_of_pairs(some, grams="source")
     spread = moments.yy_diagonal.sum() / (moments.weight * moments.dim_target)
     return 1 - best_alpha(moments, some)[1] / float(spread) if spread > 0 else 0.0
+
+
+def _shifted(pairs: Pairs, offset: int) -> Pairs:
+    """Return the pairs of row i of the source and row i + offset of the target; those at the ends have none."""
+    count = len(pairs) - abs(offset)
+    source = slice(max(-offset, 0), max(-offset, 0) + count)
+    target = slice(max(offset, 0), max(offset, 0) + count)
+    return Pairs(pairs.source[source], pairs.target[target], None, pairs.caller)
 
 
 def _suspicions(
@@ -253,7 +260,7 @@ def _suspicions(
     for rows in _blocks(len(pairs), len(others)):
         mapped = _mapped(pairs, trusted, weight, shift, rows)
         own[rows] = np.linalg.norm(pairs.target[rows] - mapped, axis=1)
-        closer = _distances(mapped, pairs.target[others]) < own[rows, None]
+        closer = np.sqrt(squared_distances(mapped, pairs.target[others])) < own[rows, None]
         closer &= rows[:, None] != others
         nearer[rows] = closer.sum(axis=1) / np.maximum((rows[:, None] != others).sum(axis=1), 1)
     scores = normal_scores(trusted.distance)
@@ -264,7 +271,8 @@ def _suspicions(
     clear = np.sqrt(2 * _CLEAR) * usual / np.sqrt(pairs.target.shape[1])
     for places in _blocks(len(wrong), len(wrong)):
         mapped = _mapped(pairs, trusted, weight, shift, wrong[places])
-        far = np.column_stack((_distances(mapped, pairs.target[wrong]), np.full(len(places), _NOWHERE)))
+        far = np.sqrt(squared_distances(mapped, pairs.target[wrong]))
+        far = np.column_stack((far, np.full(len(places), _NOWHERE)))
         far[np.arange(len(places)), places] = _NOWHERE
         nearest = far.argmin(axis=1)
         first, second = np.partition(far, 1, axis=1)[:, :2].T
@@ -281,14 +289,6 @@ def _mapped(pairs: Pairs, trusted: Weighed, weight: Array, shift: int, rows: NDA
     """Return what rows of the source are mapped to by the fit without them."""
     targets = pairs.target[np.clip(rows + shift, 0, len(pairs) - 1)]
     return trusted.fit.without(Pairs(pairs.source[rows], targets, weight[rows], pairs.caller))[0]
-
-
-def _distances(mapped: Array, targets: Rows) -> Array:
-    """Return the distances from every mapped row to every target."""
-    middle = targets.mean(axis=0, dtype=np.float64)
-    a, b = mapped - middle, targets - middle
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    return np.sqrt(np.maximum(squares, 0))
 
 
 def _blocks(rows: int, width: int) -> Iterator[NDArray[np.intp]]:

@@ -215,12 +215,3 @@ def permutation_moments(a: Traces, b: Traces, n: int) -> tuple[float, float, flo
     third = 8 * cubes(a1, a2, a3) * cubes(b1, b2, b3) * free
     third /= (free - 1) * (free + 2) * max(free - 2, 1) * (free + 4)
     return a1 * b1 / free, variance, third
-
-
-def shifted(pairs: Pairs, offset: int) -> Pairs:
-    """Return the pairs of row i of the source and row i + offset of the target; those at the ends have none."""
-    count = len(pairs) - abs(offset)
-    source = slice(max(-offset, 0), max(-offset, 0) + count)
-    target = slice(max(offset, 0), max(offset, 0) + count)
-    weight = None if pairs.weight is None else pairs.weight[source]
-    return Pairs(pairs.source[source], pairs.target[target], weight, pairs.caller)

@@ -21,6 +21,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from latalign._linalg import squared_distances
 from latalign._validation import Array, Pairs, Rows
 from latalign.leave_one_out import LeaveOneOut
 from latalign.select import groups_of
@@ -153,11 +154,11 @@ def _fitted(pairs: Pairs, weight: Array) -> tuple[LeaveOneOut, Array]:
 def _nearness(fit: LeaveOneOut, pairs: Pairs, others: NDArray[np.intp]) -> Array:
     """Return the logarithm of the distance to the own target, less what is usual for the row and the target."""
     mapped = left_out(fit, pairs)
-    own = _log_distances(mapped, pairs.target, paired=True)
+    own = _logs(((mapped - pairs.target) ** 2).sum(axis=1))
     here = np.full(len(pairs), -1)
     here[others] = np.arange(len(others))
-    rows = _mean_but_own(_log_distances(mapped, pairs.target[others]), here)
-    columns = _mean_but_own(_log_distances(pairs.target, mapped[others]), here)
+    rows = _mean_but_own(_logs(squared_distances(mapped, pairs.target[others])), here)
+    columns = _mean_but_own(_logs(squared_distances(pairs.target, mapped[others])), here)
     return own - rows - columns
 
 
@@ -168,14 +169,8 @@ def _mean_but_own(values: Array, here: NDArray[np.intp]) -> Array:
     return total / (values.shape[1] - (here >= 0))
 
 
-def _log_distances(a: Rows, b: Rows, *, paired: bool = False) -> Array:
-    a, b = a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
-    if paired:
-        squares = ((a - b) ** 2).sum(axis=1)
-    else:
-        middle = b.mean(axis=0)
-        a, b = a - middle, b - middle
-        squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+def _logs(squares: Array) -> Array:
+    """Return the logarithms of distances, given their squares."""
     return 0.5 * np.log(np.maximum(squares, np.finfo(np.float64).tiny))
 
 
