@@ -21,6 +21,7 @@ from latalign.select import (
     baseline_error,
     choose,
     default_folds,
+    distinct,
     groups_of,
     held_out,
     near_threshold,
@@ -163,6 +164,21 @@ def test_groups_are_numbered_as_they_come(rng):
     firsts = np.unique(group, return_index=True)[1]
     assert (np.diff(firsts) > 0).all()
     assert (often[firsts[group]] == often).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_different_pairs_come_once_with_the_weight_of_all(rng, weighted):
+    X, Y = pairs(rng, 40, 4, 3)
+    often = rng.integers(0, 40, 200)
+    weight = rng.uniform(0.5, 2, 200) if weighted else np.ones(200)
+    some, group = distinct(Pairs.of(X[often], Y[often], weight if weighted else None))
+    came = list(dict.fromkeys(often.tolist()))
+    np.testing.assert_array_equal(some.source, X[came])
+    np.testing.assert_array_equal(some.target, Y[came])
+    np.testing.assert_array_equal(np.array(came)[group], often)
+    np.testing.assert_allclose(some.weight, [weight[often == row].sum() for row in came])
+    given = Pairs.of(X, Y)
+    assert distinct(given)[0] is given
 
 
 @pytest.mark.parametrize("factor", [3.0, 1e-3, 1e6])

@@ -26,7 +26,7 @@ from latalign.methods import METHODS, Method
 from latalign.moments import Moments, all_but_one, moments_of_pairs
 from latalign.paths import best_alpha
 from latalign.robust import downweighted
-from latalign.select import Folds, groups_of
+from latalign.select import Folds, distinct
 from latalign.uncertainty import Uncertainty
 
 _FEWEST = 10
@@ -114,7 +114,7 @@ def calibrate(
     rng = as_generator(random_state, "calibrate")
     if robust:
         pairs, _ = downweighted(pairs)
-    pairs = _different(pairs)
+    pairs, _ = distinct(pairs)
     if len(pairs) < _FEWEST:
         raise ValueError(f"calibrate needs at least {_FEWEST} different pairs; got {len(pairs)}")
     moments = moments_of_pairs(pairs, grams="source")
@@ -136,17 +136,6 @@ def calibrate(
     # apart by, their spread is itself uncertain, as it is to Student. A map that no row was in has none.
     freedom = np.inf if heldout else _freedom(moments.count, errors[1], weight)
     return replace(map_, uncertainty=_uncertainty(moments, alpha, *errors, weight, freedom))
-
-
-def _different(pairs: Pairs) -> Pairs:
-    """Return each different pair once, with the weight of all that are equal to it."""
-    group = groups_of(pairs)
-    first = np.unique(group, return_index=True)[1]
-    if len(first) == len(pairs):
-        return pairs
-    some = pairs.take(first)
-    weight = np.bincount(group, weights=pairs.weight).astype(np.float64)
-    return Pairs(some.source, some.target, weight, pairs.caller)
 
 
 def _left_out(

@@ -15,7 +15,7 @@ from latalign.evidence import Candidate, plain
 from latalign.metrics import Likeness, likeness
 from latalign.metrics.chance import FEWEST_PERMUTATIONS
 from latalign.moments import Moments, summed
-from latalign.select import Folds, baseline_error, cross_validate, groups_of
+from latalign.select import Folds, baseline_error, cross_validate, distinct
 
 
 @final
@@ -200,7 +200,7 @@ def comparison(
                 f"compare needs rows that differ; all {total.count} rows of the {side} are the same, to rounding"
             )
     baseline = baseline_error(folds)
-    some = some.take(np.sort(np.unique(groups_of(some), return_index=True)[1]))
+    some, _ = distinct(some)
     return Comparison(
         rows=total.count,
         dim_source=total.dim_source,

@@ -25,7 +25,7 @@ from scipy.special import gammaincc, ndtr
 
 from latalign._linalg import eigh
 from latalign._validation import Array, Pairs, Rows
-from latalign.select import groups_of
+from latalign.select import distinct
 
 DOUBTFUL, INDISTINGUISHABLE = 0.01, 0.05
 """The p-values above which pairs look unrelated, and are not to be told from shuffled ones."""
@@ -70,7 +70,7 @@ def relation_p_value(pairs: Pairs, rng: np.random.Generator | None = None) -> fl
         some = pairs
         if len(pairs) > rows:
             some = pairs.take(np.sort(rng.choice(len(pairs), rows, replace=False, shuffle=False)))
-        some = some.take(np.sort(np.unique(groups_of(some), return_index=True)[1]))
+        some, _ = distinct(some)
         if len(some) < _FEW_ROWS:
             return np.nan
         p_value = _p_value(some.source, some.target, _TESTED[:1] if number == 0 else _TESTED)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from latalign._linalg import squared_distances
 from latalign._validation import Array, Pairs, Rows
 from latalign.leave_one_out import LeaveOneOut
-from latalign.select import groups_of
+from latalign.select import distinct, groups_of
 
 # A pair loses weight from so many spreads above the median on, and has none beyond the second.
 _BEND, _END = 2.0, 4.0
@@ -72,10 +72,8 @@ class Weighed:
 
 def weighed(pairs: Pairs) -> Weighed:
     """Return what each pair is to count, so that those that do not correspond count little or nothing."""
-    group = groups_of(pairs)  # equal pairs are left out together: none vouches for its duplicate
-    first = np.unique(group, return_index=True)[1]
-    count = np.bincount(group, weights=pairs.weight).astype(np.float64)
-    some = pairs.take(first)
+    some, group = distinct(pairs)  # equal pairs are left out together: none vouches for its duplicate
+    count = np.ones(len(some)) if some.weight is None else some.weight
     rng = np.random.default_rng(0)
     others = np.sort(rng.permutation(len(some))[:_OTHERS])
     factor = _near(some.source) * _near(some.target)

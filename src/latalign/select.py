@@ -315,6 +315,20 @@ def fold_of_groups(group: NDArray[np.intp], n_folds: int, rng: np.random.Generat
     return rng.permutation(np.arange(int(group.max()) + 1, dtype=np.intp) % n_folds)[group]
 
 
+def distinct(pairs: Pairs) -> tuple[Pairs, NDArray[np.intp]]:
+    """Return each different pair once, with the weight of all that are equal to it, and where each pair is.
+
+    They are in the order in which they come; the numbers are those of `groups_of`. Pairs that all differ
+    are returned as they are.
+    """
+    group = groups_of(pairs)
+    first = np.unique(group, return_index=True)[1]
+    if len(first) == len(pairs):
+        return pairs, group
+    weight = np.bincount(group, weights=pairs.weight).astype(np.float64)
+    return replace(pairs.take(first), weight=weight), group
+
+
 def held_out(group: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Draw whole groups at random, of `count` pairs together or of as many as fit below that.
 
