@@ -72,6 +72,10 @@ OPTIONAL = (
     "pandas",
     "rich",
     "click",
+    # No extra, but slow to load for who does not use it.
+    "scipy.special",
+    "scipy.spatial",
+    "scipy.stats",
 )
 
 

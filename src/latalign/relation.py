@@ -21,7 +21,6 @@ from typing import final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import gammaincc, ndtr
 
 from latalign._linalg import eigh
 from latalign._validation import Array, Pairs, Rows
@@ -181,6 +180,9 @@ def _tail(statistic: float, a: Traces, b: Traces, n: int) -> float:
 
 def pearson_tail(z: float, skew: float) -> float:
     """Return the upper tail of the Pearson type III curve of mean 0 and variance 1: a gamma curve, shifted."""
+    # Loaded only here: most who import latalign do not need scipy.special.
+    from scipy.special import gammaincc, ndtr
+
     if skew < 1e-4:
         return float(ndtr(-z))
     return float(gammaincc(4 / skew**2, max((z + 2 / skew) * 2 / skew, 0.0)))

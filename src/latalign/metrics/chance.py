@@ -31,7 +31,6 @@ from typing import final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from latalign._linalg import nuclear_norm, svd
 from latalign._validation import Array, Pairs, as_generator, require_whole
@@ -328,6 +327,9 @@ def _hsic_left_out(a: Centred, b: Centred, cross: Array) -> Array:
 
 def _with_interval(found: Likeness, left_out: Array) -> Likeness:
     """Return the record with an interval, given the values of `debiased` without each row in turn."""
+    # Loaded only here: most who import latalign do not need scipy.special.
+    from scipy.special import stdtrit
+
     n = len(left_out)
     if not np.isfinite(left_out).all():
         return found
