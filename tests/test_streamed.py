@@ -3,33 +3,16 @@
 import os
 import subprocess
 import sys
-from functools import reduce
-from operator import add
 
 import numpy as np
 import pytest
 
 import latalign
-from latalign import Moments, dealing, moments, on_disk, pairing
+from latalign import on_disk
 from latalign import streamed as streams
-from latalign.dealing import Deal, deal_out, deal_part, part_bounds
-from latalign.io import parquet
-from latalign.io.ahead import ahead
-from latalign.io.arrays import open_rows, write_rows
-from latalign.io.protocol import Block, Shape
-from latalign.pairing import paired
-from latalign.select import keys_of
+from latalign.io.arrays import open_rows
 from problems import pairs
-
-COUNT = 6000
-
-
-@pytest.fixture
-def streamed(monkeypatch):
-    """Nothing is small enough to be loaded, and blocks and parts are short."""
-    monkeypatch.setattr(moments, "_BLOCK_BYTES", 1)
-    monkeypatch.setattr(pairing, "_LOADED_BYTES", 0)
-    monkeypatch.setattr(dealing, "_PART_ROWS", 1500)
+from row_files import COUNT, files, in_parts
 
 
 def test_what_is_loaded_is_opened_once(rng, tmp_path, monkeypatch):
@@ -39,126 +22,6 @@ def test_what_is_loaded_is_opened_once(rng, tmp_path, monkeypatch):
     paths = files(tmp_path, *pairs(rng, 50, 3, 2))
     latalign.fit_files(*paths, "affine")
     assert opened == ["x.npy", "y.npy"]
-
-
-def files(folder, X, Y, suffixes=(".npy", ".npy")):
-    paths = []
-    for name, rows, suffix in zip("xy", (X, Y), suffixes, strict=True):
-        path = folder / f"{name}{suffix}"
-        with write_rows(path, Shape(*rows.shape, rows.dtype)) as writer:
-            for part in np.array_split(rows, 7):
-                writer.append(Block(part))
-        paths.append(path)
-    return paths
-
-
-def in_parts(folder, name, rows, suffix=".npy"):
-    (folder / name).mkdir()
-    for k, part in enumerate(np.split(rows, [100, 101, 2000])):
-        with write_rows(folder / name / f"{k}{suffix}", Shape(*part.shape, part.dtype)) as writer:
-            writer.append(Block(part))
-    return folder / name
-
-
-def opened(x, y):
-    return paired(open_rows(x), open_rows(y))
-
-
-class TestDealing:
-    @pytest.mark.parametrize("deal", [Deal(), Deal(5, 0.2, 50, 300), Deal(1, 0.1, 0, 200), Deal(3, seed=4)])
-    @pytest.mark.parametrize("precision", ["double", "fast"])
-    @pytest.mark.usefixtures("streamed")
-    def test_parts_add_up_to_all_rows_bit_for_bit(self, rng, tmp_path, deal, precision):
-        from dataclasses import replace
-
-        deal = replace(deal, precision=precision)
-        X, Y = pairs(rng, COUNT, 5, 4, dtype=np.float32)
-        source = opened(*files(tmp_path, X, Y))
-        whole, read_ahead = deal_out(source, deal), deal_out(source, deal, threads=2)
-        bounds = part_bounds(COUNT, source.dims, precision)
-        assert len(bounds) > 1
-        parts = [deal_part(source, deal, start, stop) for start, stop in reversed(bounds)][::-1]
-        for other in (read_ahead, reduce(add, parts)):
-            for mine, its in zip((*whole.folds, whole.held), (*other.folds, other.held), strict=True):
-                for name in ("count", "source_mean", "target_mean", "xy", "source_gram", "yy_diagonal"):
-                    np.testing.assert_array_equal(getattr(mine, name), getattr(its, name))
-            for mine, its in zip(whole.kept, other.kept, strict=True):
-                np.testing.assert_array_equal(mine.source, its.source)
-        total = reduce(add, whole.folds) + whole.held
-        exact = Moments.of(X, Y, grams="source")
-        np.testing.assert_allclose(
-            total.xx, exact.xx, rtol=1e-10 if precision == "double" else 1e-4, atol=1e-3
-        )
-        assert total.count == COUNT
-
-    @pytest.mark.usefixtures("streamed")
-    def test_folds_are_those_that_the_keys_say(self, rng, tmp_path):
-        X, Y = pairs(rng, COUNT, 5, 4)
-        deal = Deal(4, 0.1, seed=3)
-        dealt = deal_out(opened(*files(tmp_path, X, Y)), deal)
-        number = deal.numbers(latalign._validation.Pairs(X, Y))
-        for k, fold in enumerate((*dealt.folds, dealt.held)):
-            exact = Moments.of(X[number == k], Y[number == k], grams="source")
-            assert fold.count == exact.count
-            np.testing.assert_allclose(fold.xy, exact.xy, rtol=1e-9, atol=1e-9)
-
-    def test_equal_pairs_stay_together_and_folds_are_of_one_size(self, rng):
-        X, Y = pairs(rng, 40_000, 3, 2)
-        twice = latalign._validation.Pairs(np.concatenate([X, X[::-1]]), np.concatenate([Y, Y[::-1]]))
-        number = Deal(5, 0.2, seed=int(rng.integers(100))).numbers(twice)
-        np.testing.assert_array_equal(number[:40_000], number[40_000:][::-1])
-        share = np.bincount(number[:40_000]) / 40_000
-        np.testing.assert_allclose(share, [0.16] * 5 + [0.2], atol=0.012)
-
-    def test_seeds_and_roles_are_independent(self, rng):
-        some = latalign._validation.Pairs(*pairs(rng, 40_000, 3, 2))
-        one, two = Deal(5, 0.5, seed=0).numbers(some), Deal(5, 0.5, seed=1).numbers(some)
-        # Held out by both: a quarter, if one does not tell of the other.
-        assert abs(np.mean((one == 5) & (two == 5)) - 0.25) < 0.02
-
-    def test_negative_zero_is_zero(self):
-        rows = np.zeros((1, 4), np.float32)
-        same = [latalign._validation.Pairs(side, rows) for side in (rows, -rows)]
-        assert keys_of(same[0]) == keys_of(same[1])
-
-    def test_what_is_kept_is_any_row_alike(self, rng, tmp_path):
-        X = np.arange(COUNT, dtype=np.float64)[:, None]
-        x, y = files(tmp_path, X, X)
-        found = np.zeros(COUNT)
-        for seed in range(40):
-            kept = deal_out(opened(x, y), Deal(kept=600, seed=seed)).kept[0]
-            assert len(kept.numbers) == 600
-            np.testing.assert_array_equal(kept.source[:, 0], kept.numbers)
-            found[kept.numbers.astype(int)] += 1
-        # 40 draws of one row in ten: four each, and as many of the first half as of the second.
-        assert abs(found[: COUNT // 2].sum() / found.sum() - 0.5) < 0.02
-        assert found.max() < 20
-        assert abs(found.var() - 3.6) < 0.6
-
-    def test_reading_ahead_yields_the_same_and_passes_errors_on(self):
-        def items():
-            yield from range(5)
-            raise ValueError("the sixth")
-
-        found = []
-        with pytest.raises(ValueError, match="the sixth"):
-            found.extend(ahead(items(), threads=2))
-        assert list(ahead(range(100), threads=2)) == list(range(100))
-
-    def test_reading_ahead_closes_what_it_reads(self):
-        closed = []
-
-        def items():
-            try:
-                yield from range(5)
-            finally:
-                closed.append(True)
-
-        for threads in (1, 2):
-            stream = ahead(items(), threads=threads)
-            next(stream)
-            stream.close()
-        assert closed == [True, True]
 
 
 @pytest.mark.usefixtures("streamed")
@@ -394,111 +257,6 @@ class TestMeasures:
         map_ = latalign.AffineMap.of(np.ones((6, 3)))
         with pytest.raises(ValueError, match="it returns 3 dimensions, Y has 4"):
             latalign.evaluate_files(map_, x, y)
-
-
-@pytest.mark.usefixtures("streamed")
-class TestPairsById:
-    @pytest.fixture
-    def sides(self, rng, tmp_path):
-        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-        pytest.importorskip("duckdb")
-
-        def sides(source_ids, target_ids, dtype=np.float32):
-            X, Y = pairs(rng, COUNT, 6, 4, dtype=dtype)
-            order = rng.permutation(COUNT)
-            (tmp_path / "y").mkdir(exist_ok=True)
-            for path, ids, rows in (
-                (tmp_path / "x.parquet", source_ids, X),
-                (tmp_path / "y" / "0.parquet", target_ids(order)[:2000], Y[order][:2000]),
-                (tmp_path / "y" / "1.parquet", target_ids(order)[2000:], Y[order][2000:]),
-            ):
-                lists = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
-                pq.write_table(pa.table({"id": ids, "v": lists}), path)
-            return X, Y, tmp_path / "x.parquet", tmp_path / "y"
-
-        return sides
-
-    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-    @pytest.mark.parametrize("kind", ["text", "number"])
-    def test_rows_meet_their_own(self, sides, dtype, kind):
-        name = (lambda k: f"k{k}") if kind == "text" else int
-        X, Y, x, y = sides([name(k) for k in range(COUNT)], lambda order: [name(k) for k in order], dtype)
-        found = latalign.fit_files(x, y, "affine", id_column="id", holdout=0.0).map
-        np.testing.assert_allclose(found.matrix, latalign.fit(X, Y, "affine").matrix, rtol=1e-4, atol=1e-4)
-        again = latalign.fit_files(x, y, "affine", id_column="id", holdout=0.0).map
-        np.testing.assert_array_equal(found.matrix, again.matrix)  # in the same order every time
-
-    @pytest.mark.parametrize("suffix", [".parquet", ".h5"])
-    def test_nothing_but_rows_and_ids_is_read(self, rng, tmp_path, monkeypatch, suffix):
-        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-        h5py = pytest.importorskip("h5py")
-        pytest.importorskip("duckdb")
-        X = rng.normal(size=(COUNT, 4))
-        path, read = tmp_path / f"x{suffix}", set()
-        if suffix == ".h5":
-            with h5py.File(path, "w") as file:
-                file["id"], file["v"], file["text"] = np.arange(COUNT), X, np.zeros(COUNT)
-            get = h5py.Dataset.__getitem__
-            monkeypatch.setattr(
-                h5py.Dataset, "__getitem__", lambda grid, key: read.add(grid.name[1:]) or get(grid, key)
-            )
-        else:
-            pq.write_table(pa.table({"id": range(COUNT), "v": list(X), "text": ["much"] * COUNT}), path)
-            scan = parquet._Scan.__call__
-            monkeypatch.setattr(
-                parquet._Scan,
-                "__call__",
-                lambda self, columns, *which: read.update(columns or ["all"]) or scan(self, columns, *which),
-            )
-        found = latalign.fit_files(path, path, "affine", id_column="id", holdout=0.0).map
-        np.testing.assert_allclose(found(X), X, atol=1e-9)
-        assert read == {"id", "v"}
-
-    @pytest.mark.filterwarnings("ignore::latalign.UnrelatedPairsWarning")
-    def test_unmatched_ids(self, sides):
-        _, _, x, y = sides([f"k{k}" for k in range(COUNT)], lambda order: [f"k{k + 10}" for k in order])
-        with pytest.raises(
-            ValueError, match=r"10 of 6000 source ids are missing in the target, k\d+ among them"
-        ):
-            latalign.fit_files(x, y, "affine", id_column="id")
-        found = latalign.fit_files(x, y, "affine", id_column="id", unmatched="drop")
-        assert found.map.evidence.anchors == COUNT - 10
-
-    def test_bad_ids(self, sides):
-        ids = [f"k{k}" for k in range(COUNT)]
-
-        def twice(order):
-            return [f"k{min(k, COUNT - 2)}" for k in order]
-
-        _, _, x, y = sides(ids, twice)
-        with pytest.raises(
-            ValueError,
-            match=r"1 target ids occur more than once, k5998 among them: in .*parquet, row \d+, and in",
-        ):
-            latalign.fit_files(x, y, "affine", id_column="id")
-        _, _, x, y = sides([None, *ids[1:]], lambda order: [f"k{k}" for k in order])
-        with pytest.raises(ValueError, match=r"1 source ids are missing, the first in .*x\.parquet:v, row 0"):
-            latalign.fit_files(x, y, "affine", id_column="id")
-        _, _, x, y = sides(list(range(COUNT)), lambda order: [f"k{k}" for k in order])
-        with pytest.raises(ValueError, match="ids of one kind on both sides"):
-            latalign.fit_files(x, y, "affine", id_column="id")
-        _, _, x, y = sides([f"a{k}" for k in range(COUNT)], lambda order: [f"k{k}" for k in order])
-        with pytest.raises(ValueError, match="no id in common"):
-            latalign.fit_files(x, y, "affine", id_column="id", unmatched="drop")
-
-    def test_what_has_no_ids(self, sides, tmp_path):
-        X, _, x, y = sides([f"k{k}" for k in range(COUNT)], lambda order: [f"k{k}" for k in order])
-        np.save(tmp_path / "x.npy", X)
-        with pytest.raises(ValueError, match="ids stand beside the rows in tables only"):
-            latalign.fit_files(tmp_path / "x.npy", y, "affine", id_column="id")
-        with pytest.raises(ValueError, match="has no column 'none'"):
-            latalign.fit_files(x, y, "affine", id_column="none")
-
-    def test_the_missing_extra_is_named(self, sides, monkeypatch):
-        _, _, x, y = sides([f"k{k}" for k in range(COUNT)], lambda order: [f"k{k}" for k in order])
-        monkeypatch.setitem(sys.modules, "duckdb", None)
-        with pytest.raises(ModuleNotFoundError, match=r"pip install 'latalign\[duckdb\]'"):
-            latalign.fit_files(x, y, "affine", id_column="id")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak memory from /proc")
