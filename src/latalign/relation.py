@@ -180,7 +180,7 @@ def _tail(statistic: float, a: Traces, b: Traces, n: int) -> float:
 
 def pearson_tail(z: float, skew: float) -> float:
     """Return the upper tail of the Pearson type III curve of mean 0 and variance 1: a gamma curve, shifted."""
-    # Loaded only here: most who import latalign do not need scipy.special.
+    # Loaded only here: who applies a map has no need of scipy.special.
     from scipy.special import gammaincc, ndtr
 
     if skew < 1e-4:

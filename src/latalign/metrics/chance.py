@@ -327,7 +327,7 @@ def _hsic_left_out(a: Centred, b: Centred, cross: Array) -> Array:
 
 def _with_interval(found: Likeness, left_out: Array) -> Likeness:
     """Return the record with an interval, given the values of `debiased` without each row in turn."""
-    # Loaded only here: most who import latalign do not need scipy.special.
+    # Loaded only here: who applies a map has no need of scipy.special.
     from scipy.special import stdtrit
 
     n = len(left_out)
