@@ -78,3 +78,21 @@ def model_change(rng, *, old_noise=0.0, asking_noise=0.0, new_noise=0.0, apart=0
         "relevant": np.arange(count),
         "new_index": after[anchors:],
     }
+
+
+NAMES = ("a", "b", "c", "d")  # of spaces that see the same things
+
+
+def rotated(rng, n=60, dim=6, count=4, shift=5.0):
+    """The same rows, turned and moved."""
+    things = rng.normal(size=(n, dim)) * np.linspace(1, 3, dim)
+    return {name: things @ rotation(rng, dim) + shift * rng.normal(size=dim) for name in NAMES[:count]}
+
+
+def seen(rng, n=300, dims=(6, 9, 7, 8), noise=0.3, inner=6):
+    """Noisy linear views of the same things."""
+    things = rng.normal(size=(n, inner))
+    return {
+        name: things @ rng.normal(size=(inner, dim)) + noise * rng.normal(size=(n, dim)) + 3
+        for name, dim in zip(NAMES, dims, strict=False)
+    }

@@ -51,6 +51,7 @@ ROOMS = [
         "agreement",
         "streamed",
         "unpaired",
+        "many",
         "auditing",
         "calibration",
     },

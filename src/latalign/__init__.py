@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     )
     from latalign.evaluation import Evaluation, evaluate
     from latalign.heldout import HeldoutFit, fit_heldout
+    from latalign.many.evidence import PairEvidence, SharedEvidence
+    from latalign.many.fitting import fit_many, fit_many_moments
+    from latalign.many.space import SharedSpace
     from latalign.model_change import Interval, Option, Verdict, verdict
     from latalign.on_disk import apply_file, load_map, read_pairs
     from latalign.parts import apply_folder
@@ -96,6 +99,7 @@ __all__ = [
     "Normalize",
     "Option",
     "OrthogonalAligner",
+    "PairEvidence",
     "PowerLaw",
     "RelativeMap",
     "RetrievalAligner",
@@ -103,6 +107,8 @@ __all__ = [
     "RigidAligner",
     "Saving",
     "ScoreCalibration",
+    "SharedEvidence",
+    "SharedSpace",
     "ShrunkAligner",
     "SimilarityAligner",
     "StitchingEvidence",
@@ -130,6 +136,8 @@ __all__ = [
     "fit_files",
     "fit_from_labels",
     "fit_heldout",
+    "fit_many",
+    "fit_many_moments",
     "fit_moments",
     "icp",
     "kmeans_anchors",
@@ -160,6 +168,9 @@ _LATER = {
     "estimators": tuple(name for name in __all__ if name.endswith("Aligner") and name not in _ROW_ESTIMATORS),
     "evaluation": ("Evaluation", "evaluate"),
     "heldout": ("HeldoutFit", "fit_heldout"),
+    "many.evidence": ("PairEvidence", "SharedEvidence"),
+    "many.fitting": ("fit_many", "fit_many_moments"),
+    "many.space": ("SharedSpace",),
     "model_change": ("Interval", "Option", "Verdict", "verdict"),
     "on_disk": ("apply_file", "load_map", "read_pairs"),
     "parts": ("apply_folder",),

@@ -42,6 +42,15 @@ def eigh(gram: Array) -> tuple[Array, Array]:
     return np.maximum(values[::-1], 0), np.ascontiguousarray(vectors[:, ::-1])
 
 
+def leading(matrix: Array, count: int) -> tuple[Array, Array]:
+    """Return the largest eigenvalues of a symmetric matrix, of either sign, largest first, and their vectors."""
+    last = len(matrix) - 1
+    if not count:
+        return np.zeros(0), np.zeros((len(matrix), 0))
+    values, vectors = sla.eigh(matrix, subset_by_index=(last - count + 1, last), check_finite=False)
+    return np.asarray(values)[::-1], np.ascontiguousarray(vectors[:, ::-1])
+
+
 def svd(matrix: Array) -> tuple[Array, Array, Array]:
     """Return the thin singular value decomposition U, s, Vᵀ."""
     try:

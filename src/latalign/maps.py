@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Protocol, cast, final, runtime_checkable
+from typing import Any, Protocol, cast, final, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -218,6 +218,10 @@ class AffineMap:
             and (not coefficients.size or room.tiny <= coefficients.min() <= coefficients.max() < room.max)
         )
 
+    @overload
+    def __rshift__(self, other: AffineMap) -> AffineMap: ...
+    @overload
+    def __rshift__(self, other: Map) -> Map: ...
     def __rshift__(self, other: Map) -> Map:
         """Return this map followed by another; two affine maps make one."""
         if not isinstance(other, AffineMap):

@@ -307,3 +307,28 @@ def test_fit_from_labels(data, classes):
         found.to_json()
         assert found.classes == len(np.intersect1d(*labels))
         assert found.map.matrix.shape == (rows[0].shape[1], rows[1].shape[1])
+
+
+@given(st.data(), st.sampled_from(["rigid", "ridge"]), st.sampled_from(["double", "fast"]))
+def test_fit_many(data, method, precision):
+    rows, spaces = data.draw(st.integers(2, 30)), data.draw(st.integers(2, 4))
+    arrays_ = [data.draw(arrays(rows, data.draw(st.integers(1, 5)))) for _ in range(spaces + 1)]
+    check = unchanged(*arrays_)
+    w = data.draw(weights(rows))
+    shared = answers(
+        lambda: latalign.fit_many(arrays_[:-1], method, sample_weight=w, precision=precision), *FEW
+    )
+    check()
+    if shared is None:
+        return
+    shared.evidence.to_json()
+    for i in range(spaces):
+        finite(shared.into(str(i)))
+        finite(shared.map(str(i), str((i + 1) % spaces)))
+    correction = answers(shared.correction, "agree on no direction")
+    if correction is not None:
+        assert np.isfinite(correction.matrix).all()
+    joined = answers(lambda: shared.join("new", arrays_[-1], {"0": arrays_[0]}))
+    if joined is not None:
+        finite(joined.map("new", "1"))
+        finite(joined.map("1", "new"))
