@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from latalign.power_law import PowerLaw
     from latalign.row_estimators import AutoAligner, RetrievalAligner
     from latalign.streamed import compare_files, evaluate_files, fit_files
+    from latalign.unpaired.finding import UnpairedFit, fit_unpaired
     from latalign.unpaired.labels import LabelsFit, fit_from_labels
 
 __all__ = [
@@ -115,6 +116,7 @@ __all__ = [
     "StitchingMap",
     "Suspicion",
     "Uncertainty",
+    "UnpairedFit",
     "UnrelatedPairsWarning",
     "Verdict",
     "__version__",
@@ -139,6 +141,7 @@ __all__ = [
     "fit_many",
     "fit_many_moments",
     "fit_moments",
+    "fit_unpaired",
     "icp",
     "kmeans_anchors",
     "learning_curve",
@@ -176,6 +179,7 @@ _LATER = {
     "parts": ("apply_folder",),
     "streamed": ("compare_files", "evaluate_files", "fit_files"),
     "row_estimators": _ROW_ESTIMATORS,
+    "unpaired.finding": ("UnpairedFit", "fit_unpaired"),
     "unpaired.labels": ("LabelsFit", "fit_from_labels"),
 }
 

@@ -9,7 +9,7 @@ from scipy.linalg import orthogonal_procrustes
 import latalign
 from latalign import Moments, fit_from_labels
 from latalign.unpaired import labels as labels_module
-from latalign.unpaired import signatures
+from latalign.unpaired import refining, signatures
 from latalign.unpaired.classes import LabelledRows
 from latalign.unpaired.signatures import disagreement, whitened
 
@@ -191,7 +191,7 @@ def test_the_evidence_is_that_of_the_system_solved(rng, agreed):
     )
     chosen = rng.permutation(600)[:40]
     left, right = source.drawn[chosen] * np.geomspace(1, 0.01, 8), target.drawn[chosen]
-    found = labels_module._map_of_partners(source, target, Moments.of(left, right), agreed)
+    found = refining.map_of_partners(source, target, Moments.of(left, right), agreed, "labels")
     left, right = left - left.mean(axis=0), right - right.mean(axis=0)
     alpha = 40 * (1 / max(2 / 3, agreed) - 1)
     gram = left.T @ left + alpha * np.eye(8)
@@ -214,7 +214,7 @@ def test_fewer_partners_than_dimensions(rng):
         LabelledRows.of(X, labels, "X"), LabelledRows.of(X, labels, "Y"), 600, rng, "test"
     )
     left, right = source.drawn[:5], target.drawn[:5]
-    found = labels_module._map_of_partners(source, target, Moments.of(left, right), 1.0)
+    found = refining.map_of_partners(source, target, Moments.of(left, right), 1.0, "labels")
     assert found.evidence.rank == 4
     inner = source.whitening.back @ found.matrix @ target.whitening.basis
     np.testing.assert_allclose(

@@ -9,20 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from latalign import solve
-from latalign._validation import Array, Pairs, as_generator, require_whole
+from latalign._validation import Pairs, as_generator, require_whole
 from latalign.anchors import listed, means_of, require_one_kind
 from latalign.evidence import plain
 from latalign.maps import AffineMap
 from latalign.moments import Moments
 from latalign.solvable import check_solvable
 from latalign.unpaired.classes import LabelledRows
-from latalign.unpaired.partners import partners_within
-from latalign.unpaired.signatures import Side, disagreement, rotation_of_statistics, whitened
+from latalign.unpaired.refining import map_of_partners, refined
+from latalign.unpaired.signatures import disagreement, rotation_of_statistics, whitened
 
 Basis = Literal["rows", "means"]
 
-_NEIGHBORS = 10  # whose distances CSLS takes the mean of
-_TRUSTED = 2 / 3  # the least share of least squares on the partners in the map; the rest is their rotation's
 _UNSTABLE = 0.4  # disagreement of halves of the rows above which the class means are the better map
 
 
@@ -177,8 +175,8 @@ def fit_from_labels(
             for side, rows in zip(sides, (source, target), strict=True)
         )
         rotation = rotation_of_statistics(*sides, *spreads)
-        moments, agreement = _refined(*sides, rotation, max_iterations)
-        fitted = _map_of_partners(*sides, moments, max(agreement))
+        moments, agreement = refined(*sides, rotation, max_iterations)
+        fitted = map_of_partners(*sides, moments, max(agreement), "labels")
     return LabelsFit(
         map=fitted,
         basis="rows" if agreement else "means",
@@ -204,50 +202,6 @@ def _shared(source: LabelledRows, target: LabelledRows) -> tuple[LabelledRows, L
             "labels."
         )
     return source.of_classes(mine), target.of_classes(its)
-
-
-def _refined(
-    source: Side, target: Side, rotation: Array, max_iterations: int
-) -> tuple[Moments, tuple[float, ...]]:
-    """Return the moments of the partners in the end, in the whitened spaces, and how many agreed on the way."""
-    groups = list(zip(source.members, target.members, strict=True))
-    # Distances are those of the target space, where errors count, in units that float32 has room for.
-    scale = target.whitening.deviations / target.whitening.deviations[0]
-    aims = (target.drawn * scale).astype(np.float32)
-    most = min(len(source.drawn), len(target.drawn))
-
-    def partners(turn: Array) -> tuple[Moments, float]:
-        mapped = (source.drawn @ (turn * scale)).astype(np.float32)
-        left, right = partners_within(mapped, aims, groups, _NEIGHBORS)
-        return Moments.of(source.drawn[left], target.drawn[right]), len(left) / most
-
-    best, share = partners(rotation)
-    agreement = [share]
-    for _ in range(max_iterations):
-        moments, share = partners(solve.rigid(best).matrix)
-        agreement.append(share)
-        if share <= agreement[-2]:
-            break
-        best = moments
-    return best, tuple(agreement)
-
-
-def _map_of_partners(source: Side, target: Side, moments: Moments, agreed: float) -> AffineMap:
-    """Return the map between the spaces that the partners say.
-
-    A partner is nearer to the mapped row, and to the middle of the class, than the row that it stands for:
-    least squares on partners shrinks. Their rotation does not at all. The truth is between the two. Where
-    nearly all rows agree, they are the same things on both sides, and least squares is the truth.
-    """
-    alpha = moments.weight * (1 / max(_TRUSTED, agreed) - 1)
-    inner = solve.shrunk(moments, alpha=alpha, scale=1.0)
-    return AffineMap(
-        source.whitening.mean,
-        source.whitening.basis @ inner.matrix @ target.whitening.back,
-        target.whitening.mean,
-        "labels",
-        inner.evidence,
-    )
 
 
 def _map_of_means(source: LabelledRows, target: LabelledRows) -> AffineMap:

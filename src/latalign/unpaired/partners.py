@@ -41,11 +41,15 @@ def mutual_partners(source: Single, target: Single, neighbors: int) -> tuple[Ind
     -------
     source_rows, target_rows : arrays of int, equally long
     """
-    source_radius, target_radius = _radii(source, target, neighbors)
+    # What fits into one block is computed once, all else once for the radii and once more.
+    once = list(_distances(source, target)) if len(source) * len(target) <= _BLOCK_VALUES else None
+    source_radius, target_radius = _radii(
+        once or _distances(source, target), len(source), len(target), neighbors
+    )
     chosen = np.empty(len(source), np.intp)
     back = np.zeros(len(target), np.intp)
     least = np.full(len(target), np.inf, np.float32)
-    for part, distances in _distances(source, target):
+    for part, distances in once or _distances(source, target):
         distances *= 2
         distances -= source_radius[part, None]
         distances -= target_radius
@@ -72,11 +76,13 @@ def partners_within(
     return np.concatenate(left), np.concatenate(right)
 
 
-def _radii(source: Single, target: Single, neighbors: int) -> tuple[Single, Single]:
+def _radii(
+    blocks: Iterable[tuple[slice, Single]], sources: int, targets: int, neighbors: int
+) -> tuple[Single, Single]:
     """Return each row's mean distance to its nearest rows of the other side."""
-    across = np.empty(len(source), np.float32)
-    nearest = np.empty((0, len(target)), np.float32)
-    for part, distances in _distances(source, target):
+    across = np.empty(sources, np.float32)
+    nearest = np.empty((0, targets), np.float32)
+    for part, distances in blocks:
         across[part] = _smallest(distances, neighbors, axis=1).mean(axis=1)
         nearest = _smallest(
             np.concatenate([nearest, _smallest(distances, neighbors, axis=0)]), neighbors, axis=0

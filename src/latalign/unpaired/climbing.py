@@ -1,0 +1,146 @@
+"""From many rotations to the one under which most rows have a mutual partner, with no row judging its own fit.
+
+The rows of both sides are split in two. Partners among the first halves say the rotation under which partners among
+the second halves are looked for, and so on in turns. So the share of rows that have a partner is always
+of rows that the rotation was not fitted to: it does not rise merely because it is fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from latalign._validation import Array
+from latalign.unpaired.partners import mutual_partners
+from latalign.unpaired.refining import NEIGHBORS
+from latalign.unpaired.starts import nearest_rotation, starts
+
+# Clusters are seen as the space is, as it is when whitened, and between: powers of the deviations.
+_POWERS = (1.0, 0.5, 0.0)
+_STARTS = 4  # that are climbed from, of each power
+_STAGES = (1.0, 0.5)  # powers of the deviations in distances, one after another
+_SCOUTS = 2000  # rows that they are climbed with
+_CLIMBED = 4  # that are climbed from once more, with all rows
+_MIRRORS = 3  # widest directions in which the best is mirrored, and climbed from as well
+_STEPS = 24
+_PATIENCE = 4  # steps without a larger share
+_CLOSE = 0.01  # shares that differ by less are as good: a standard error of a share among 2000 rows
+_PAIR = 10.0  # partners that a known pair counts as much as
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Cloud:
+    """Whitened rows of one space, what they are in it, and the rows that are known to have a counterpart.
+
+    Attributes
+    ----------
+    rows : (n, rank) array
+        In no order.
+    deviations : (rank,) array
+        What one unit of each direction is in the space, the widest first.
+    known : (k, rank) array
+        Rows whose counterparts stand in the same place of the other side.
+    """
+
+    rows: Array
+    deviations: Array
+    known: Array
+
+    @property
+    def scale(self) -> Array:
+        """The deviations, in units of the largest: float32 has room for them."""
+        return self.deviations / self.deviations[0]
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Peak:
+    """A rotation that was climbed to.
+
+    Attributes
+    ----------
+    rotation : (rank, rank) array
+    share : float
+        Of rows that have a mutual partner under it, none of which it was fitted to.
+    """
+
+    rotation: Array
+    share: float
+
+
+def peaks(source: Cloud, target: Cloud, rng: np.random.Generator) -> list[Peak]:
+    """Return the best rotation that is found, and after it all others that are about as good.
+
+    Parameters
+    ----------
+    source, target : Cloud
+        Of as many directions.
+    rng : Generator
+
+    Returns
+    -------
+    list of Peak
+    """
+    first: list[Array] = []
+    for power in _POWERS:
+        mine, its = (side.rows * side.scale**power for side in (source, target))
+        first += starts(mine, its, _STARTS, rng)
+    if len(source.known):
+        first.append(
+            nearest_rotation((source.known * source.deviations).T @ (target.known * target.deviations))
+        )
+    scouts = _ordered(climb(source, target, one, _SCOUTS) for one in first)
+    every = max(len(source.rows), len(target.rows))
+    found = _ordered(climb(source, target, peak.rotation, every) for peak in scouts[:_CLIMBED])
+    close = [peak for peak in found if peak.share >= found[0].share - _CLOSE]
+    # A cloud that is its own mirror image has two answers, of which the starts may have hit one only. Of which
+    # the share is larger is then chance.
+    chance = 1 / np.sqrt(min(len(source.rows), len(target.rows)) / 2)
+    for direction in range(min(_MIRRORS, len(found[0].rotation))):
+        mirrored = found[0].rotation.copy()
+        mirrored[direction] *= -1
+        peak = climb(source, target, mirrored, every)
+        if peak.share >= found[0].share - chance:
+            close.append(peak)
+    return close
+
+
+def _ordered(found: Iterable[Peak]) -> list[Peak]:
+    return sorted(found, key=lambda peak: -peak.share)
+
+
+def climb(source: Cloud, target: Cloud, rotation: Array, most: int) -> Peak:
+    """Return the rotation with the largest share of partners on the way from one, with at most so many rows.
+
+    Distances are at first those of the target space, where a few wide directions decide, and in the end
+    those between it and the whitened one, where all directions have a say.
+    """
+    best = Peak(rotation, 0.0)
+    for power in _STAGES:
+        best = _climbed(source, target, best.rotation, target.scale**power, most)
+    return best
+
+
+def _climbed(source: Cloud, target: Cloud, rotation: Array, scale: Array, most: int) -> Peak:
+    """Return the same for one kind of distances."""
+    mine, its = (np.array_split(side.rows[:most], 2) for side in (source, target))
+    aims = [(rows * scale).astype(np.float32) for rows in its]
+    known = _PAIR * source.known.T @ target.known
+    best = Peak(rotation, -1.0)
+    waited = 0
+    for step in range(_STEPS):
+        half = step % 2
+        mapped = (mine[half] @ (rotation * scale)).astype(np.float32)
+        left, right = mutual_partners(mapped, aims[half], NEIGHBORS)
+        share = len(left) / min(len(mapped), len(aims[half]))
+        waited = 0 if share > best.share else waited + 1
+        if share > best.share:
+            best = Peak(rotation, share)
+        if waited == _PATIENCE:
+            break
+        rotation = nearest_rotation(mine[half][left].T @ its[half][right] + known)
+    return best
