@@ -34,11 +34,9 @@ def in_order(
         for item in items:
             waiting.append(submit(item))
             while len(waiting) >= _AHEAD * max(workers(), 1):
-                yield result(waiting[0])
-                waiting.popleft()
+                yield result(waiting.popleft())
         while waiting:
-            yield result(waiting[0])
-            waiting.popleft()
+            yield result(waiting.popleft())
     finally:
         if waiting:
             drop(list(waiting))

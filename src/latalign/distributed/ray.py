@@ -15,6 +15,8 @@ from latalign.io.extras import required
 
 Result = TypeVar("Result")
 
+_PATIENCE = 10.0  # seconds for what is in flight when a run ends early
+
 
 @contextmanager
 def ray(address: str | None = None, *, workers: int | None = None) -> Iterator[Engine]:
@@ -86,7 +88,8 @@ class _Ray:
             lambda item: task.remote(function, item),
             self._result,
             lambda: int(core.cluster_resources().get("CPU", 1)),
-            lambda waiting: [core.cancel(one) for one in waiting],
+            # Not cancelled: Ray 2.60 aborts the whole process where a task ends at the same moment.
+            lambda waiting: core.wait(waiting, num_returns=len(waiting), timeout=_PATIENCE),
         )
 
     def _result(self, reference: Any) -> Any:
