@@ -77,7 +77,7 @@ class TestDealing:
         whole, read_ahead = deal_out(source, deal), deal_out(source, deal, threads=2)
         bounds = part_bounds(COUNT, source.dims, precision)
         assert len(bounds) > 1
-        parts = [deal_part(source, deal, start, stop) for start, stop in reversed(bounds)][::-1]
+        parts = [deal_part(source, deal, None, part) for part in reversed(bounds)][::-1]
         for other in (read_ahead, reduce(add, parts)):
             for mine, its in zip((*whole.folds, whole.held), (*other.folds, other.held), strict=True):
                 for name in ("count", "source_mean", "target_mean", "xy", "source_gram", "yy_diagonal"):

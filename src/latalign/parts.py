@@ -87,8 +87,9 @@ def apply_folder(
     progress : callable, optional
         Called after every part with the number of rows that are done, and of all rows.
     engine : Engine, optional
-        Maps several parts at a time, see `latalign.distributed`: the files are byte for byte the same. Its
-        workers reach the input and the output by the same paths.
+        Maps several parts at a time, see `latalign.distributed`: the files are byte for byte those of one
+        process with as many `threads`, of which each of its calls has one unless given. Its workers reach
+        the input and the output by the same paths.
 
     Returns
     -------
@@ -144,7 +145,7 @@ def apply_folder(
     records = _whole(work, header, parts)
     work.mkdir(exist_ok=True)
     todo = [part for part in parts if part.name not in records]
-    make = partial(map_part, map_, work, batch_rows, threads)
+    make = partial(map_part, map_, work, batch_rows, threads if engine is None else threads or 1)
     try:
         for part, made in zip(
             todo, map(make, todo) if engine is None else engine.map(make, todo), strict=True

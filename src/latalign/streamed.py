@@ -92,8 +92,9 @@ def fit_files(
         are streamed those that are held out are looked at, or as many others.
     engine : Engine, optional
         Reads and sums the parts of rows that are streamed in other processes or on other machines, see
-        `latalign.distributed`: the map is bit for bit the same. Its workers reach the sources by the same
-        paths. The pairs are then those by order.
+        `latalign.distributed`: the map is bit for bit that of one process with as many `threads`, of which
+        each of its calls has one unless given. Its workers reach the sources by the same paths. The pairs
+        are then those by order.
     **parameters
         The parameters of the method: alpha, rank, reflection, power.
 
@@ -150,7 +151,7 @@ def fit_files(
             dealt_out = partial(deal_out, threads=threads, progress=progress)
         else:
             assert isinstance(pairs, PairedRows)
-            dealt_out = partial(deal_out_on, engine, threads=threads, progress=progress)
+            dealt_out = partial(deal_out_on, engine, threads=threads or 1, progress=progress)
         return _fit_stream(pairs, dealt_out, method, holdout, random_state, options, refuse_unrelated)
 
 

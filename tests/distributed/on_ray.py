@@ -45,8 +45,8 @@ def main(folder):
     np.save(x, X)
     np.save(y, Y)
     map_ = latalign.AffineMap.of(np.random.default_rng(1).normal(size=(8, 4)))
-    alone = latalign.fit_files(x, y, "auto")
-    latalign.apply_folder(map_, x, folder / "one")
+    alone = latalign.fit_files(x, y, "auto", threads=1)
+    latalign.apply_folder(map_, x, folder / "one", threads=1)
     with ray(workers=2) as engine:
         kill = Killing(engine)
         shared = latalign.fit_files(x, y, "auto", engine=engine, progress=kill)

@@ -1,4 +1,4 @@
-"""Work that is shared out gives the bits of work that is not, whoever does it, and in whatever order."""
+"""Work that is shared out gives the bits of one thread, whoever does it, and in whatever order."""
 
 import pickle
 from concurrent.futures import ProcessPoolExecutor
@@ -84,7 +84,7 @@ class TestFit:
         shared = latalign.fit_files(
             x, y, method, engine=engine, progress=lambda *now: told.append(now), **more
         )
-        same(shared, latalign.fit_files(x, y, method, **more))
+        same(shared, latalign.fit_files(x, y, method, threads=1, **more))
         assert engine.done == 1 + len(told) > 4
         assert told[-1] == (ROWS, ROWS)
 
@@ -92,7 +92,10 @@ class TestFit:
     def test_every_format_can_be_sent(self, rng, tmp_path, suffix):
         X, Y = pairs(rng, ROWS, 5, 4, dtype=np.float32)
         x, y = written(tmp_path / f"x{suffix}", X), written(tmp_path / "y.npy", Y)
-        same(latalign.fit_files(x, y, "ridge", engine=Elsewhere()), latalign.fit_files(x, y, "ridge"))
+        same(
+            latalign.fit_files(x, y, "ridge", engine=Elsewhere()),
+            latalign.fit_files(x, y, "ridge", threads=1),
+        )
 
     def test_a_folder_and_a_relative_path(self, rng, tmp_path, monkeypatch):
         X, Y = pairs(rng, ROWS, 5, 4, dtype=np.float32)
@@ -100,7 +103,7 @@ class TestFit:
         for k, part in enumerate(np.split(X, [100, 101, 3000])):
             written(tmp_path / "x" / f"{k}.npy", part)
         written(tmp_path / "y.npy", Y)
-        alone = latalign.fit_files(tmp_path / "x", tmp_path / "y.npy", "ridge")
+        alone = latalign.fit_files(tmp_path / "x", tmp_path / "y.npy", "ridge", threads=1)
         monkeypatch.chdir(tmp_path)
 
         class Away(Elsewhere):
@@ -169,7 +172,7 @@ class TestApply:
     def test_one_file_becomes_the_same_files(self, rng, tmp_path, suffix):
         x = written(tmp_path / f"x{suffix}", rng.normal(size=(ROWS, 6)).astype(np.float32))
         engine = Elsewhere()
-        done = latalign.apply_folder(a_map(), x, tmp_path / "one")
+        done = latalign.apply_folder(a_map(), x, tmp_path / "one", threads=1)
         shared = latalign.apply_folder(a_map(), x, tmp_path / "two", engine=engine)
         assert engine.done == 1 + done.parts > 4
         assert (shared.rows, shared.parts) == (done.rows, done.parts)
@@ -198,7 +201,7 @@ class TestApply:
         engine = InOrder()
         latalign.apply_folder(a_map(), tmp_path / "x", tmp_path / "out", engine=engine, resume=True)
         assert engine.done == 1
-        latalign.apply_folder(a_map(), tmp_path / "x", tmp_path / "one")
+        latalign.apply_folder(a_map(), tmp_path / "x", tmp_path / "one", threads=1)
         assert contents(tmp_path / "one") == contents(tmp_path / "out")
         np.testing.assert_allclose(open_rows(tmp_path / "out").load(), a_map()(X), rtol=1e-4, atol=1e-4)
 
@@ -207,10 +210,12 @@ def test_processes_of_the_standard_library(tmp_path, monkeypatch):
     # The workers know nothing of what is patched: it is this process that says what a part is.
     monkeypatch.setattr(pairing, "_LOADED_BYTES", 0)
     monkeypatch.setattr(dealing, "_PART_ROWS", 8192)
-    X, Y = pairs(np.random.default_rng(5), 30_000, 5, 4, dtype=np.float32)
+    X, Y = pairs(np.random.default_rng(5), 30_000, 128, 96, dtype=np.float32)
     x, y = written(tmp_path / "x.npy", X), written(tmp_path / "y.npy", Y)
     told = []
     with ProcessPoolExecutor(2) as engine:
-        shared = latalign.fit_files(x, y, "auto", engine=engine, progress=lambda *now: told.append(now))
-    same(shared, latalign.fit_files(x, y, "auto"))
-    assert len(told) == 4
+        shared = latalign.fit_files(
+            x, y, "affine", precision="fast", engine=engine, progress=lambda *now: told.append(now)
+        )
+    same(shared, latalign.fit_files(x, y, "affine", precision="fast", threads=1))
+    assert len(told) == len(dealing.part_bounds(30_000, (128, 96), "fast")) > 2

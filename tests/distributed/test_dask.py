@@ -66,7 +66,7 @@ def test_they_are_two_and_listen_on_loopback_alone(engine):
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_fit_has_the_bits_of_one_process(engine, files, killed):
     x, y = files / "x.npy", files / "y.npy"
-    alone = latalign.fit_files(x, y, "auto")
+    alone = latalign.fit_files(x, y, "auto", threads=1)
     kill = Killing(engine) if killed else None
     shared = latalign.fit_files(x, y, "auto", engine=engine, progress=kill)
     assert shared.map.matrix.tobytes() == alone.map.matrix.tobytes()
@@ -77,7 +77,7 @@ def test_a_fit_has_the_bits_of_one_process(engine, files, killed):
 @pytest.mark.parametrize("killed", [False, True])
 def test_files_are_byte_for_byte_those_of_one_process(engine, files, tmp_path, killed):
     map_ = latalign.AffineMap.of(np.random.default_rng(1).normal(size=(8, 4)))
-    done = latalign.apply_folder(map_, files / "x.npy", tmp_path / "one")
+    done = latalign.apply_folder(map_, files / "x.npy", tmp_path / "one", threads=1)
     kill = Killing(engine) if killed else None
     latalign.apply_folder(map_, files / "x.npy", tmp_path / "two", engine=engine, progress=kill)
     assert done.parts == 20
@@ -145,9 +145,9 @@ def test_the_command_line_with_a_scheduler_that_runs(engine, tmp_path):
         assert done.returncode == 0, done.stderr
         return done
 
-    run("fit", "x.npy", "y.npy", "-o", "one.safetensors", "--method", "ridge")
+    run("fit", "x.npy", "y.npy", "-o", "one.safetensors", "--method", "ridge", "--threads", "1")
     run("fit", "x.npy", "y.npy", "-o", "two.safetensors", "--method", "ridge", *on)
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
-    run("apply", "one.safetensors", "x.npy", "-o", "one/")
+    run("apply", "one.safetensors", "x.npy", "-o", "one/", "--threads", "1")
     run("apply", "one.safetensors", "x.npy", "-o", "two/", *on)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")

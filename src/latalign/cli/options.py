@@ -63,8 +63,8 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--engine",
             type=click.Choice(["dask", "ray"]),
-            help="Let processes or machines do the work; the result is bit for bit the same. They reach the files "
-            "by the same paths.",
+            help="Let processes or machines do the work, with one thread each unless --threads says more. They "
+            "reach the files by the same paths. The result has the bits of one process with as many threads.",
         ),
     ):
         command = add(command)
