@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.cluster [--rows N] [--rounds N]`` prints the seconds of a fit and of an application of
 2,000,000 rows of 256 dimensions, and times those of one process with two threads. Ray listens on every
-interface: give it a network of its own, ``unshare --net --map-root-user sh -c "ip link set lo up; python -m benchmarks.cluster"``.
+interface: give it a network of its own, with
+``unshare --net --map-root-user sh -c "ip link set lo up; python -m benchmarks.cluster"``.
 """
 
 from __future__ import annotations
