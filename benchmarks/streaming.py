@@ -22,7 +22,7 @@ _BLOCK = 2730
 _ONE_THREAD = "import os; os.environ['OPENBLAS_NUM_THREADS'] = '1'\n"
 
 
-def _rows(path: Path, count: int, dim: int) -> Path:
+def rows_of(path: Path, count: int, dim: int) -> Path:
     """Write random float32 rows, block by block."""
     rng = np.random.default_rng(dim)
     with write_rows(path, Shape(count, dim, np.dtype("float32"))) as writer:
@@ -34,7 +34,7 @@ def _rows(path: Path, count: int, dim: int) -> Path:
 def fit_from_disk(rounds: int) -> Iterator[Figure]:
     """1,000,000 × (384 → 768) float32 `.npy` in the page cache, fast; the memory at two numbers of rows."""
     with tempfile.TemporaryDirectory() as folder:
-        files = [_rows(Path(folder, f"{dim}.npy"), 1_000_000, dim) for dim in _DIMS]
+        files = [rows_of(Path(folder, f"{dim}.npy"), 1_000_000, dim) for dim in _DIMS]
         # As many as stay in memory, and multiplied over and over: the bare products of as many rows.
         X, Y = (np.load(path, mmap_mode="r")[:100_000].copy() for path in files)
 
@@ -62,7 +62,7 @@ def fit_from_disk(rounds: int) -> Iterator[Figure]:
             yield Figure(f"{name}{what}: share of the bare products' speed", share, limit, "at least")
         peaks = []
         for count in (100_000, 1_000_000):
-            some = [_rows(Path(folder, f"some{dim}.npy"), count, dim) for dim in _DIMS]
+            some = [rows_of(Path(folder, f"some{dim}.npy"), count, dim) for dim in _DIMS]
             start = f"{_ONE_THREAD}import latalign.streamed\n"
             call = f"latalign.fit_files(*{list(map(str, some))!r}, 'affine', precision='fast')\n"
             peaks.append(peak_mebibytes(start + call) - peak_mebibytes(start))
@@ -78,7 +78,7 @@ def parquet(rounds: int) -> Iterator[Figure]:
     found = AffineMap(rng.normal(size=384), rng.normal(size=(384, 384)), rng.normal(size=384))
     with tempfile.TemporaryDirectory() as folder:
         source, target, saved = (Path(folder, name) for name in ("x.parquet", "y.parquet", "m.safetensors"))
-        _rows(source, 200_000, 384)
+        rows_of(source, 200_000, 384)
         found.save(saved)
         block, product = np.ones((_BLOCK, 384), np.float32), np.empty((_BLOCK, 384), np.float32)
         matrix = found.matrix.astype(np.float32)
@@ -101,7 +101,7 @@ def parquet(rounds: int) -> Iterator[Figure]:
 def fixed_cost(rounds: int) -> Iterator[Figure]:
     """`latalign fit` on 2,000 rows, over what it takes to import NumPy and scipy.linalg."""
     with tempfile.TemporaryDirectory() as folder:
-        x, y = (str(_rows(Path(folder, f"{dim}.npy"), 2_000, dim)) for dim in (64, 96))
+        x, y = (str(rows_of(Path(folder, f"{dim}.npy"), 2_000, dim)) for dim in (64, 96))
         fit = ["-m", "latalign", "fit", x, y, "-o", str(Path(folder, "map.safetensors"))]
 
         def call(arguments: list[str]) -> Callable[[], object]:
@@ -121,7 +121,7 @@ def linear_cost(rounds: int) -> Iterator[Figure]:
     """Twice the rows take twice the time, from 100,000 on."""
     with tempfile.TemporaryDirectory() as folder:
         small, large = (
-            [_rows(Path(folder, f"{n}-{dim}.npy"), n, dim) for dim in (128, 96)] for n in (200_000, 400_000)
+            [rows_of(Path(folder, f"{n}-{dim}.npy"), n, dim) for dim in (128, 96)] for n in (200_000, 400_000)
         )
         turns = {
             "small": lambda: fit_files(*small, "affine", precision="fast", holdout=0.0),

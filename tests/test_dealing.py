@@ -27,7 +27,7 @@ def test_parts_add_up_to_all_rows_bit_for_bit(rng, tmp_path, deal, precision):
     whole, read_ahead = deal_out(source, deal), deal_out(source, deal, threads=2)
     bounds = part_bounds(COUNT, source.dims, precision)
     assert len(bounds) > 1
-    parts = [deal_part(source, deal, start, stop) for start, stop in reversed(bounds)][::-1]
+    parts = [deal_part(source, deal, None, part) for part in reversed(bounds)][::-1]
     for other in (read_ahead, reduce(add, parts)):
         for mine, its in zip((*whole.folds, whole.held), (*other.folds, other.held), strict=True):
             for name in ("count", "source_mean", "target_mean", "xy", "source_gram", "yy_diagonal"):

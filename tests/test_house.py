@@ -14,7 +14,7 @@ HOME = Path(latalign.__file__).parent
 
 # From the innermost room outward. A module may import its own row and those above it.
 ROOMS = [
-    {"_version", "_validation", "_linalg", "_rowsum", "evidence", "uncertainty", "io"},
+    {"_version", "_validation", "_linalg", "_rowsum", "evidence", "uncertainty", "io", "engine"},
     {"moments", "maps", "anchors", "stitching", "relative"},
     {
         "metrics",
@@ -55,7 +55,7 @@ ROOMS = [
         "auditing",
         "calibration",
     },
-    {"torch", "experiments", "cli"},
+    {"torch", "experiments", "distributed", "cli"},
 ]
 LEVEL = {name: level for level, room in enumerate(ROOMS) for name in room}
 OPTIONAL = (
@@ -67,6 +67,9 @@ OPTIONAL = (
     "duckdb",
     "upath",
     "fsspec",
+    "distributed",
+    "dask",
+    "ray",
     "matplotlib",
     "pooch",
     "sklearn",

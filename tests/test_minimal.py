@@ -52,6 +52,17 @@ def test_parquet_without_its_extra(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("engine", "needs"), [("dask", "distributed"), ("ray", "ray")])
+def test_an_engine_without_its_extra(tmp_path, engine, needs):
+    if importlib.util.find_spec(needs):
+        pytest.skip(f"{needs} is installed here")
+    np.save(tmp_path / "x.npy", np.eye(4))
+    done = run("fit", tmp_path / "x.npy", tmp_path / "x.npy", "-o", tmp_path / "m", "--engine", engine)
+    assert done.returncode == 1
+    assert f"pip install 'latalign[{engine}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_demo_without_its_extra(tmp_path):
     if importlib.util.find_spec("torch"):
         pytest.skip("torch is installed here")

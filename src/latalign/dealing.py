@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import final
 
@@ -20,9 +21,12 @@ from numpy.typing import NDArray
 
 from latalign._rowsum import Buffers, Grams, NotFinite, Precision, overflow
 from latalign._validation import Pairs, Rows
+from latalign.engine import Engine
 from latalign.io.ahead import ahead
+from latalign.io.files import unchanged
 from latalign.moments import Moments, MomentSum, block_rows
-from latalign.pairing import PairStream
+from latalign.on_disk import limited
+from latalign.pairing import PairedRows, PairStream
 from latalign.select import keys_of
 
 # The rows of a part, about: as many blocks as make so many.
@@ -205,16 +209,52 @@ def deal_out(
     return total
 
 
-def deal_part(pairs: PairStream, deal: Deal, start: int, stop: int) -> Dealt:
-    """Read the pairs from `start` to before `stop`, which `part_bounds` gave, and no others.
+def deal_out_on(
+    engine: Engine,
+    pairs: PairedRows,
+    deal: Deal,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> Dealt:
+    """Have an engine read all pairs once, part by part; the result is bit for bit that of `deal_out`.
+
+    Raises
+    ------
+    ValueError
+        As in `deal_out`; or if the number of the pairs is not known, or a file was changed meanwhile.
+    """
+    if pairs.rows is None:
+        raise ValueError(
+            f"{pairs.source.location} and {pairs.target.location} have no known number of rows, so an engine "
+            "cannot share them out. Leave the engine out, or write them to files that tell it."
+        )
+    bounds = part_bounds(pairs.rows, pairs.dims, deal.precision)
+    total = None
+    with unchanged((*pairs.source.files, *pairs.target.files)):
+        found = engine.map(partial(deal_part, pairs, deal, threads), bounds)
+        # In the order of the rows, whoever was done first: no other sum has the same bits.
+        for part, (_, stop) in zip(found, bounds, strict=True):
+            total = part if total is None else total + part
+            if progress is not None:
+                progress(stop, pairs.rows)
+    assert total is not None  # every reader has rows
+    return total
+
+
+def deal_part(pairs: PairStream, deal: Deal, threads: int | None, bounds: tuple[int, int]) -> Dealt:
+    """Read the pairs of one part, which `part_bounds` gave, and no others.
 
     The sum of all parts, in order, is bit for bit what `deal_out` returns.
     """
-    try:
-        return _sums(pairs.blocks(block_rows(pairs.dims, deal.precision), start, stop), deal, start)
-    except NotFinite:
-        pairs.require_finite()
-        raise overflow("the rows") from None
+    start, stop = bounds
+    with limited(threads):
+        blocks = pairs.blocks(block_rows(pairs.dims, deal.precision), start, stop)
+        try:
+            return _sums(ahead(blocks, threads), deal, start)
+        except NotFinite:
+            pairs.require_finite(start, stop)
+            raise overflow("the rows") from None
 
 
 def part_bounds(count: int, dims: tuple[int, int], precision: Precision) -> list[tuple[int, int]]:

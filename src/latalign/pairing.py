@@ -44,7 +44,7 @@ class PairStream(Protocol):
         """Yield the pairs in order, exactly `rows` at a time but for the last."""
         ...
 
-    def require_finite(self) -> None:
+    def require_finite(self, start: int = 0, stop: int | None = None) -> None:
         """Raise a ValueError that counts the rows which hold NaN or infinity, if there are any."""
         ...
 
@@ -109,11 +109,11 @@ class PairedRows:
                 yield Pairs(x, y, None, self.caller)
                 done += len(x)
 
-    def require_finite(self) -> None:
+    def require_finite(self, start: int = 0, stop: int | None = None) -> None:
         """Raise a ValueError that counts the rows which hold NaN or infinity, if there are any."""
         for side in (self.source, self.target):
             if side.rows is not None:
-                require_finite_rows(side)
+                require_finite_rows(side, start, stop)
 
     def _uneven(self, shorter: int) -> ValueError:
         return ValueError(
@@ -166,8 +166,8 @@ class JoinedRows:
         if held:
             yield _concatenated(held)
 
-    def require_finite(self) -> None:
-        """Raise a ValueError that counts the rows which hold NaN or infinity, if there are any."""
+    def require_finite(self, start: int = 0, stop: int | None = None) -> None:
+        """Raise a ValueError that counts the rows which hold NaN or infinity, of whole sides, if any do."""
         for side in self.joined.sides:
             require_finite_rows(side)
 
@@ -216,19 +216,20 @@ def fits(*readers: Reader) -> bool:
     return all(reader.rows is not None and reader.rows <= few for reader in readers)
 
 
-def require_finite_rows(reader: Reader) -> None:
-    """Raise a ValueError that counts the rows of a whole source which hold NaN or infinity, if any do."""
-    bad, first, start = 0, -1, 0
-    for block in reader.blocks(_SCAN_ROWS, beside=False):
+def require_finite_rows(reader: Reader, start: int = 0, stop: int | None = None) -> None:
+    """Raise a ValueError that counts the rows of a source which hold NaN or infinity, if any do."""
+    bad, first, done = 0, -1, start
+    for block in reader.blocks(_SCAN_ROWS, start, stop, beside=False):
         if not all_finite(block.rows):
             where = np.flatnonzero(~np.isfinite(block.rows).all(axis=1))
-            first = first if bad else start + int(where[0])
+            first = first if bad else done + int(where[0])
             bad += len(where)
-        start += len(block.rows)
+        done += len(block.rows)
     if bad:
         where = f", {reader.place(first)}" if isinstance(reader, FolderRows) else ""
+        some = f"{done} rows" if not start and done == reader.rows else f"the rows {start} to {done}"
         raise ValueError(
-            f"{reader.location} needs finite values; {bad} of {start} rows contain NaN or infinity "
+            f"{reader.location} needs finite values; {bad} of {some} contain NaN or infinity "
             f"(the first is row {first}{where}). Remove or repair those rows."
         )
 

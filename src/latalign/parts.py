@@ -12,12 +12,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
+from latalign.engine import Engine, named_anywhere
 from latalign.io.arrays import FORMATS, Source, open_rows, write_rows
 from latalign.io.files import is_remote, require_free, written_beside
 from latalign.io.folder import FolderRows
@@ -65,8 +67,9 @@ def apply_folder(
     batch_rows: int | None = None,
     threads: int | None = None,
     progress: Callable[[int, int | None], object] | None = None,
+    engine: Engine | None = None,
 ) -> Applied:
-    """Map rows into a folder of files, one after another; a run that was cut off can go on.
+    """Map rows into a folder of files; a run that was cut off can go on.
 
     Parameters
     ----------
@@ -83,6 +86,10 @@ def apply_folder(
         As in `latalign.apply_file`.
     progress : callable, optional
         Called after every part with the number of rows that are done, and of all rows.
+    engine : Engine, optional
+        Maps several parts at a time, see `latalign.distributed`: the files are byte for byte those of one
+        process with as many `threads`, of which each of its calls has one unless given. Its workers reach
+        the input and the output by the same paths.
 
     Returns
     -------
@@ -115,7 +122,7 @@ def apply_folder(
     (6, ['_latalign.json', 'a.npy', 'b.npy'])
     """
     require_batch(batch_rows)
-    final_, reader = Path(output), open_rows(input)
+    final_, reader = Path(output), open_rows(input if engine is None else named_anywhere(input))
     require_width(map_, reader)
     parts = planned(reader, map_)
     header = {
@@ -132,21 +139,21 @@ def apply_folder(
     if final_.is_dir() and not any(final_.iterdir()):
         final_.rmdir()
     require_free(final_)
-    work = final_.parent / f".{final_.name}.partial"
+    work = final_.absolute().parent / f".{final_.name}.partial"
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
     records = _whole(work, header, parts)
     work.mkdir(exist_ok=True)
+    todo = [part for part in parts if part.name not in records]
+    make = partial(map_part, map_, work, batch_rows, threads if engine is None else threads or 1)
     try:
-        with limited(threads):
-            for part in parts:
-                if part.name in records:
-                    continue
-                map_part(map_, part, work, batch_rows=batch_rows, threads=threads)
-                records[part.name] = record(work, part)
-                _write_manifest(work, header, [records[one.name] for one in parts if one.name in records])
-                if progress is not None:
-                    progress(sum(one["rows"] for one in records.values()), rows)
+        for part, made in zip(
+            todo, map(make, todo) if engine is None else engine.map(make, todo), strict=True
+        ):
+            records[part.name] = made
+            _write_manifest(work, header, [records[one.name] for one in parts if one.name in records])
+            if progress is not None:
+                progress(sum(one["rows"] for one in records.values()), rows)
     except BaseException:
         if not records:
             shutil.rmtree(work, ignore_errors=True)
@@ -188,20 +195,16 @@ def planned(reader: Reader, map_: BlockMap) -> tuple[Part, ...]:
 
 
 def map_part(
-    map_: BlockMap,
-    part: Part,
-    folder: Path,
-    *,
-    batch_rows: int | None = None,
-    threads: int | None = None,
-) -> None:
-    """Map the rows of one part into one file of a folder, which is whole or not there."""
+    map_: BlockMap, folder: Path, batch_rows: int | None, threads: int | None, part: Part
+) -> dict[str, Any]:
+    """Map the rows of one part into one file of a folder, which is whole or not there; return its record."""
     path = folder / part.name
     if path.is_dir():
         shutil.rmtree(path)
     shape = Shape(part.stop - part.start, map_.dim_target, float_of(part.reader))
-    with write_rows(path, shape, part.reader) as writer:
+    with limited(threads), write_rows(path, shape, part.reader) as writer:
         map_rows(map_, part.reader, writer, part.start, part.stop, batch_rows=batch_rows, threads=threads)
+    return record(folder, part)
 
 
 def record(folder: Path, part: Part) -> dict[str, Any]:

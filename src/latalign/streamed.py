@@ -7,8 +7,9 @@ block, and nothing but `Moments` and a bounded sample of the rows is kept.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,8 @@ import numpy as np
 from latalign import comparison, evaluation, heldout
 from latalign._validation import Pairs, Rows, as_generator, require_folds
 from latalign.agreement import Progress, measured
-from latalign.dealing import Deal, Dealt, Sample, deal_out
+from latalign.dealing import Deal, Dealt, Sample, deal_out, deal_out_on
+from latalign.engine import Engine, named_anywhere
 from latalign.fitting import check_call, choose_by_rows, needs_folds, score_of_rows, solve_folds
 from latalign.heldout import HeldoutFit
 from latalign.io.arrays import Source, open_rows
@@ -24,7 +26,7 @@ from latalign.maps import AffineMap, Map
 from latalign.methods import METHODS
 from latalign.moments import Moments, Precision, summed
 from latalign.on_disk import limited, load_pairs
-from latalign.pairing import PairsAgain, PairStream, Unmatched, fits, paired
+from latalign.pairing import PairedRows, PairsAgain, PairStream, Unmatched, fits, paired
 from latalign.relation import require_related, warn_if_unrelated
 from latalign.select import Folds, Scoring, groups_of
 from latalign.solvable import warn_if_undetermined
@@ -51,6 +53,7 @@ def fit_files(
     threads: int | None = None,
     progress: Progress | None = None,
     refuse_unrelated: bool = False,
+    engine: Engine | None = None,
     **parameters: Any,
 ) -> HeldoutFit:
     """Fit a map to the pairs of two sources of any size, and measure its recipe on some that it does not see.
@@ -87,6 +90,11 @@ def fit_files(
     refuse_unrelated : bool
         Whether pairs that cannot be told from shuffled ones are an error instead of a warning. Of pairs that
         are streamed those that are held out are looked at, or as many others.
+    engine : Engine, optional
+        Reads and sums the parts of rows that are streamed in other processes or on other machines, see
+        `latalign.distributed`: the map is bit for bit that of one process with as many `threads`, of which
+        each of its calls has one unless given. Its workers reach the sources by the same paths. The pairs
+        are then those by order.
     **parameters
         The parameters of the method: alpha, rank, reflection, power.
 
@@ -124,6 +132,9 @@ def fit_files(
     options = {"scoring": scoring, "n_folds": n_folds, "precision": precision}
     options |= {name: value for name, value in parameters.items() if value is not None}
     with limited(threads):
+        if engine is not None:
+            _require_order(id_column)
+            source, target = named_anywhere(source), named_anywhere(target)
         pairs = _opened(source, target, id_column, unmatched, "fit")
         if isinstance(pairs, tuple):
             X, Y = pairs
@@ -136,7 +147,12 @@ def fit_files(
                 "a robust fit needs its pairs in memory; these are too many. Take some of them, or weigh the "
                 "pairs and give latalign.fit a sample_weight."
             )
-        return _fit_stream(pairs, method, holdout, random_state, options, threads, progress, refuse_unrelated)
+        if engine is None:
+            dealt_out = partial(deal_out, threads=threads, progress=progress)
+        else:
+            assert isinstance(pairs, PairedRows)
+            dealt_out = partial(deal_out_on, engine, threads=threads or 1, progress=progress)
+        return _fit_stream(pairs, dealt_out, method, holdout, random_state, options, refuse_unrelated)
 
 
 def evaluate_files(
@@ -290,14 +306,21 @@ def _opened(
     return paired(*sides, id_column=id_column, unmatched=unmatched, caller=caller)
 
 
+def _require_order(id_column: str | None) -> None:
+    if id_column is not None:
+        raise ValueError(
+            "an engine reads pairs by their order; rows that are joined by an id have none. Leave the engine "
+            "out, or write the joined rows to files first."
+        )
+
+
 def _fit_stream(
-    pairs: PairStream,
+    pairs: Any,
+    dealt_out: Callable[[Any, Deal], Dealt],
     method: str,
     holdout: float,
     seed: int,
     options: Mapping[str, Any],
-    threads: int | None,
-    progress: Progress | None,
     refuse_unrelated: bool,
 ) -> HeldoutFit:
     """Fit from one pass, or from two where the first one's moments are too coarse for the rows."""
@@ -317,7 +340,7 @@ def _fit_stream(
         options["precision"],
         "both" if by_rows is not None else "source" if method == "auto" else METHODS[method].grams,
     )
-    dealt = deal_out(pairs, deal, threads=threads, progress=progress)
+    dealt = dealt_out(pairs, deal)
     sample = dealt.kept[-1 if holdout else 0]
     if len(sample.numbers):
         if refuse_unrelated:

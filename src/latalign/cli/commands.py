@@ -13,12 +13,14 @@ from latalign._version import __version__
 from latalign.cli.options import (
     FILES,
     call_is_right,
+    engine_options,
     json_option,
     map_json,
     pairing,
     print_json,
     print_parts,
     seed_option,
+    started,
     threads_option,
 )
 from latalign.cli.parameters import (
@@ -140,6 +142,7 @@ def main() -> None:
 @click.option("--target-name", metavar="TEXT", help="The name of the target model, kept in the map file.")
 @click.option("--dataset", metavar="TEXT", help="The name of the data, kept in the map file.")
 @threads_option
+@engine_options
 @json_option
 @debug_option
 @click.pass_context
@@ -167,6 +170,9 @@ def fit(
     target_name: str | None,
     dataset: str | None,
     threads: int | None,
+    engine: str | None,
+    scheduler: str | None,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Find the map from SOURCE to TARGET.
@@ -189,12 +195,14 @@ def fit(
     options = {"alpha": alpha, "rank": rank, "power": power}
     given = {name: value for name, value in options.items() if value is not None}
     _require_parameters(method, given)
+    if engine is not None and id_column is not None:
+        raise click.UsageError("--engine reads pairs by their order, and goes without --id-column")
     if curve and scoring != "mse":
         raise click.UsageError(f"--curve is of squared errors and goes with --scoring mse; got {scoring}")
     if curve and method != "auto" and METHODS[method].ranks:
         raise click.UsageError(f"--curve is of squared errors, of which {method} makes nothing")
     call_is_right(refuse_same_file, output, [source.path, target.path])
-    with show.working("fitting") as advance:
+    with started(engine, scheduler, workers) as running, show.working("fitting") as advance:
         found = fit_files(
             source,
             target,
@@ -209,6 +217,7 @@ def fit(
             threads=threads,
             progress=advance,
             refuse_unrelated=not force,
+            engine=running,
             **given,
         )
         fitted, learned = found.map, None
@@ -258,6 +267,7 @@ def fit(
     help="The rows in memory at a time; as many as make 4 MiB of float32 unless given.",
 )
 @threads_option
+@engine_options
 @click.option(
     "--uncertainty",
     is_flag=True,
@@ -283,6 +293,9 @@ def apply(
     resume: bool,
     batch_rows: int | None,
     threads: int | None,
+    engine: str | None,
+    scheduler: str | None,
+    workers: int | None,
     uncertainty: bool,
     level: float,
     as_json: bool,
@@ -298,14 +311,17 @@ def apply(
     call_is_right(refuse_same_file, output.path, [input.path, map_file])
     options: dict[str, Any] = {"batch_rows": batch_rows, "threads": threads}
     began = time.perf_counter()
-    with show.working("mapping") as advance:
+    into_folder = is_folder(output)
+    if into_folder and uncertainty:
+        raise click.UsageError("--uncertainty goes with a file as the output, not a folder")
+    for name, asked in (("resume", resume), ("engine", engine is not None)):
+        if asked and not into_folder:
+            raise click.UsageError(f"--{name} goes with a folder as the output: -o FOLDER/")
+    with started(engine, scheduler, workers) as running, show.working("mapping") as advance:
         map_ = load_map(map_file)
-        if is_folder(output):
-            if uncertainty:
-                raise click.UsageError("--uncertainty goes with a file as the output, not a folder")
-            done = apply_folder(map_, input, output.path, resume=resume, progress=advance, **options)
-        elif resume:
-            raise click.UsageError("--resume goes with a folder as the output: -o FOLDER/")
+        if into_folder:
+            options |= {"resume": resume, "engine": running}
+            done = apply_folder(map_, input, output.path, progress=advance, **options)
         else:
             wanted = level if uncertainty else None
             done = apply_file(map_, input, output, level=wanted, progress=advance, **options)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
 
 from latalign.cli.parameters import RowsFile
+from latalign.engine import Engine
 from latalign.maps import AffineMap
 
 FILES = """
@@ -42,6 +44,48 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     help="How many threads there may be; as many as there are processors unless given.",
 )
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of what does the work, see `started`."""
+    for add in (
+        click.option(
+            "--workers",
+            metavar="NUMBER",
+            type=click.IntRange(min=1),
+            help="How many workers --engine starts here; as many as there are processors unless given.",
+        ),
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Where --engine runs already: on this machine unless given.",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(["dask", "ray"]),
+            help="Let processes or machines do the work, with one thread each unless --threads says more. They "
+            "reach the files by the same paths. The result has the bits of one process with as many threads.",
+        ),
+    ):
+        command = add(command)
+    return command
+
+
+def started(
+    engine: str | None, scheduler: str | None, workers: int | None
+) -> AbstractContextManager[Engine | None]:
+    """Start, or find, the engine that was asked for; None where none was."""
+    if engine is None:
+        if scheduler is not None or workers is not None:
+            raise click.UsageError("--scheduler and --workers go with --engine")
+        return nullcontext()
+    if scheduler is not None and workers is not None:
+        raise click.UsageError("--workers are started on this machine, and go without --scheduler")
+    from latalign import distributed
+
+    return {"dask": distributed.dask, "ray": distributed.ray}[engine](scheduler, workers=workers)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 

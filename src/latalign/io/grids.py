@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, final
 
@@ -132,32 +133,12 @@ class GridRows:
 
 def read_hdf5(location: Location) -> GridRows:
     """Open an HDF5 file and find its array of rows."""
-    h5py = required("h5py", "hdf5", "HDF5 files")
-
-    @contextmanager
-    def opened() -> Iterator[Grids]:
-        with h5py.File(location.path, "r") as file:
-            found: dict[str, Any] = {}
-            file.visititems(
-                lambda name, item: found.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None
-            )
-            yield found
-
-    return _found(location, opened, "an HDF5 file")
+    return _found(location, partial(_hdf5_grids, location.path), "an HDF5 file")
 
 
 def read_zarr(location: Location) -> GridRows:
     """Open a Zarr folder, be it one array or a group of them, and find its array of rows."""
-    zarr = required("zarr", "zarr", "Zarr folders", having="open")
-
-    def opened() -> AbstractContextManager[Grids]:
-        root = zarr.open(_store(location.path), mode="r")
-        if isinstance(root, zarr.Array):
-            return nullcontext({"": root})
-        members = root.members(max_depth=None)
-        return nullcontext({name: item for name, item in members if isinstance(item, zarr.Array)})
-
-    return _found(location, opened, "a Zarr folder")
+    return _found(location, partial(_zarr_grids, location.path), "a Zarr folder")
 
 
 @contextmanager
@@ -355,6 +336,29 @@ def _step(grid: Any, rows: int) -> int:
     chunk = (getattr(grid, "chunks", None) or (1,))[0]
     size = chunk * grid.shape[1] * grid.dtype.itemsize
     return -(-rows // chunk) * chunk if size <= _READ_BYTES else rows
+
+
+# Functions of the module, not of a call: a reader goes to other processes.
+@contextmanager
+def _hdf5_grids(path: Any) -> Iterator[Grids]:
+    """Open the arrays of an HDF5 file, by their names."""
+    h5py = required("h5py", "hdf5", "HDF5 files")
+    with h5py.File(path, "r") as file:
+        found: dict[str, Any] = {}
+        file.visititems(
+            lambda name, item: found.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None
+        )
+        yield found
+
+
+def _zarr_grids(path: Any) -> AbstractContextManager[Grids]:
+    """Open the arrays of a Zarr folder, by their names; of one that is an array itself by none."""
+    zarr = required("zarr", "zarr", "Zarr folders", having="open")
+    root = zarr.open(_store(path), mode="r")
+    if isinstance(root, zarr.Array):
+        return nullcontext({"": root})
+    members = root.members(max_depth=None)
+    return nullcontext({name: item for name, item in members if isinstance(item, zarr.Array)})
 
 
 def _store(path: Any) -> Any:

@@ -63,6 +63,20 @@ class TableRows:
     scan: Scan = field(repr=False)
     kind: str
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process with the schema as Arrow writes it: pickled, lists forget what items are called."""
+        schema = self.schema.serialize().to_pybytes()
+        return _sent, (
+            schema,
+            self.location,
+            self.files,
+            self.rows,
+            self.dim,
+            self.dtype,
+            self.scan,
+            self.kind,
+        )
+
     @property
     def column(self) -> str:
         """The name of the column that holds the rows."""
@@ -161,6 +175,21 @@ def opened(
     check_dtype(found, dtype)
     check_shape(found, (1 if rows is None else rows, dim))
     return TableRows(found, files, rows, dim, dtype, schema, scan, kind)
+
+
+def _sent(
+    schema: bytes,
+    location: Location,
+    files: tuple[Path, ...],
+    rows: int | None,
+    dim: int,
+    dtype: np.dtype[Any],
+    scan: Scan,
+    kind: str,
+) -> TableRows:
+    """Make the reader that another process sent."""
+    found = pyarrow().ipc.read_schema(pyarrow().py_buffer(schema))
+    return TableRows(location, files, rows, dim, dtype, found, scan, kind)
 
 
 def type_of_ids(schema: Any, column: str, path: Path, what: str) -> Any:
