@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import latalign
@@ -307,6 +307,22 @@ def test_fit_from_labels(data, classes):
         found.to_json()
         assert found.classes == len(np.intersect1d(*labels))
         assert found.map.matrix.shape == (rows[0].shape[1], rows[1].shape[1])
+
+
+@settings(max_examples=15)  # it searches from many starts
+@given(st.data())
+def test_fit_unpaired(data):
+    sides = [data.draw(arrays(data.draw(st.integers(18, 40)), data.draw(st.integers(1, 4)))) for _ in range(2)]
+    check = unchanged(*sides)
+    found = answers(lambda: latalign.fit_unpaired(*sides), "needs 20 rows or more", "are the same", *FEW)
+    check()
+    if found is None:
+        return
+    found.to_json()
+    assert 0 <= found.confidence <= 1
+    if found.found:
+        finite(found.map)
+        assert found.map.matrix.shape == (sides[0].shape[1], sides[1].shape[1])
 
 
 @given(st.data(), st.sampled_from(["rigid", "ridge"]), st.sampled_from(["double", "fast"]))

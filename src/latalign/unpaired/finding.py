@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latalign._validation import Pairs, Rows, as_generator, as_rows, require_finite
+from latalign._validation import Pairs, Rows, as_generator, as_rows, require_finite, require_whole
 from latalign.anchors import Index
 from latalign.evidence import plain
 from latalign.fitting import fit, solve_folds
@@ -204,7 +204,9 @@ def fit_unpaired(
     >>> fit_unpaired(*round_ones).found
     False
     """
-    for name, value in (("max_rows", max_rows), ("max_iterations", max_iterations)):
+    limits = {"max_rows": max_rows, "max_iterations": max_iterations}
+    require_whole("fit_unpaired", **limits)
+    for name, value in limits.items():
         if value < 1:
             raise ValueError(f"fit_unpaired needs {name} of 1 or more; got {value}")
     rng = as_generator(random_state, "fit_unpaired")
