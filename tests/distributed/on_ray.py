@@ -13,10 +13,6 @@ from latalign import dealing, pairing, parts
 from latalign.distributed import ray
 from problems import pairs
 
-pairing._LOADED_BYTES = 0
-dealing._PART_ROWS = 8192
-parts._PART_BYTES = 10_000 * 16
-
 
 class Killing:
     """Kills the worker that did a task, by its own number, when the first part is done."""
@@ -40,6 +36,10 @@ def contents(place):
 
 
 def main(folder):
+    # Nothing is small enough to be loaded, and parts are short: the workers are told what a part is.
+    pairing._LOADED_BYTES = 0
+    dealing._PART_ROWS = 8192
+    parts._PART_BYTES = 10_000 * 16
     X, Y = pairs(np.random.default_rng(0), 200_000, 8, 4, dtype=np.float32)
     x, y = folder / "x.npy", folder / "y.npy"
     np.save(x, X)

@@ -312,7 +312,9 @@ def test_fit_from_labels(data, classes):
 @settings(max_examples=15)  # it searches from many starts
 @given(st.data())
 def test_fit_unpaired(data):
-    sides = [data.draw(arrays(data.draw(st.integers(18, 40)), data.draw(st.integers(1, 4)))) for _ in range(2)]
+    sides = [
+        data.draw(arrays(data.draw(st.integers(18, 40)), data.draw(st.integers(1, 4)))) for _ in range(2)
+    ]
     check = unchanged(*sides)
     found = answers(lambda: latalign.fit_unpaired(*sides), "needs 20 rows or more", "are the same", *FEW)
     check()
