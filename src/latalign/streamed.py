@@ -131,6 +131,8 @@ def fit_files(
     """
     options = {"scoring": scoring, "n_folds": n_folds, "precision": precision}
     options |= {name: value for name, value in parameters.items() if value is not None}
+    if engine is not None:
+        threads = threads or 1  # what is solved here as well: the bits are those of one number of threads
     with limited(threads):
         if engine is not None:
             _require_order(id_column)
@@ -151,7 +153,7 @@ def fit_files(
             dealt_out = partial(deal_out, threads=threads, progress=progress)
         else:
             assert isinstance(pairs, PairedRows)
-            dealt_out = partial(deal_out_on, engine, threads=threads or 1, progress=progress)
+            dealt_out = partial(deal_out_on, engine, threads=threads, progress=progress)
         return _fit_stream(pairs, dealt_out, method, holdout, random_state, options, refuse_unrelated)
 
 
