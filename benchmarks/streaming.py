@@ -19,15 +19,19 @@ from latalign.streamed import fit_files
 
 _DIMS = (384, 768)
 _BLOCK = 2730
+_THINGS = 64  # dimensions that two files have in common
 _ONE_THREAD = "import os; os.environ['OPENBLAS_NUM_THREADS'] = '1'\n"
 
 
 def rows_of(path: Path, count: int, dim: int) -> Path:
-    """Write random float32 rows, block by block."""
-    rng = np.random.default_rng(dim)
+    """Write random float32 rows, block by block; those of two files are of the same things, so that they pair."""
+    things, noise = np.random.default_rng(0), np.random.default_rng(dim)
+    seen = noise.standard_normal((_THINGS, dim), dtype=np.float32)
     with write_rows(path, Shape(count, dim, np.dtype("float32"))) as writer:
         for start in range(0, count, 10_000):
-            writer.append(Block(rng.standard_normal((min(10_000, count - start), dim), dtype=np.float32)))
+            some = min(10_000, count - start)
+            rows = things.standard_normal((some, _THINGS), dtype=np.float32) @ seen
+            writer.append(Block(rows + noise.standard_normal((some, dim), dtype=np.float32)))
     return path
 
 
