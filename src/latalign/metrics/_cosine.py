@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from latalign._validation import Array, Rows, as_rows, require_finite
 from latalign.maps import Normalize
 
-_BLOCK_VALUES = 1 << 22
+# More rows at a time are no faster, and a few thousand of either side would fill much memory.
+_BLOCK_VALUES, _BLOCK_ROWS = 1 << 22, 512
 
 # Equal rows may differ in the last bits of a blocked product.
 TIE = 1e-12
@@ -33,7 +34,7 @@ def unit_pair(
 
 def similarities(x: Array, y: Array) -> Iterator[tuple[slice, Array]]:
     """Yield the products of a few rows of `x` with all rows of `y`, and which rows of `x` those are."""
-    step = max(1, _BLOCK_VALUES // len(y))
+    step = max(1, min(_BLOCK_ROWS, _BLOCK_VALUES // len(y)))
     for start in range(0, len(x), step):
         part = slice(start, min(start + step, len(x)))
         yield part, x[part] @ y.T
