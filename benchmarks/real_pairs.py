@@ -23,6 +23,7 @@ import argparse
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -131,6 +132,21 @@ ENCODERS: Mapping[str, Callable[[Texts], dict[str, Rows]]] = {"lsa": lsa, "minil
 def cache_folder(given: Path | None = None) -> Path:
     """Return where the rows are: in the user's cache unless another folder is given."""
     return Path(pooch.os_cache("latalign") / "real-pairs") if given is None else given
+
+
+def embeddings(given: Path | None) -> Path | None:
+    """Return the folder of the rows; None, and say so, where the user's cache does not have them.
+
+    A folder that was given and does not have them ends the program.
+    """
+    folder = cache_folder(given)
+    if all((folder / f"{name}.documents.npy").exists() for name in ENCODERS):
+        return folder
+    missing = f"{folder} does not have the embeddings; python -m benchmarks.real_pairs makes them"
+    if given is not None:
+        raise SystemExit(missing)
+    print(f"no texts: {missing}", file=sys.stderr)
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks.real_pairs import cache_folder
+from benchmarks.real_pairs import embeddings
 from benchmarks.selection import figures, heldout_errors, table_head, table_row
 from latalign.experiments.cache import Cache
 from latalign.experiments.lab import Lab
@@ -94,13 +94,8 @@ def text_pairs(given: Path | None) -> Iterator[Pair]:
 
     There are none where no folder is given and the user's cache does not have them.
     """
-    folder = cache_folder(given)
-    names = "minilm", "e5", "lsa"
-    if not all((folder / f"{name}.documents.npy").exists() for name in names):
-        missing = f"{folder} does not have the embeddings; python -m benchmarks.real_pairs makes them"
-        if given is not None:
-            raise SystemExit(missing)
-        print(f"no texts: {missing}", file=sys.stderr)
+    folder = embeddings(given)
+    if folder is None:
         return
 
     def rows(source: str, target: str) -> Callable[[], tuple[np.ndarray, np.ndarray]]:

@@ -1,11 +1,11 @@
 """What nothing finds: reconstruction errors through `fit_unpaired` on autoencoders of Fashion-MNIST, and controls.
 
-``python -m benchmarks.unpaired`` prints a table, one row a run, and fails where a map that is returned as found is
-worse than the linear map of the class means (`pair_class_means`), or where there is no true map at all and one
-is returned. Source and target are fitted on two halves of the training images, which have no image in common;
+``python -m benchmarks.unpaired [--networks FOLDER] [--embeddings FOLDER]`` prints a table, one
+row a run, and fails where a map that is returned as found is worse than the linear map of the class means
+(`pair_class_means`), or where there is no true map at all and one is returned. Source and target are fitted on two halves of the training images, which have no image in common;
 with ``overlap``, on two thirds each, so that half of the images of either are on both sides, in unknown order.
-Errors are those of the decoded test images, which no fit sees, relative to those through the class means. With
-``--texts`` (the folder that ``benchmarks.real_pairs`` made) text encoders take part; there the classes are ten
+Errors are those of the decoded test images, which no fit sees, relative to those through the class means. Text
+encoders take part where ``python -m benchmarks.real_pairs`` has made their embeddings; there the classes are ten
 clusters of the source's documents, and errors are mean squared, between the codes of other texts. Networks that
 the cache of ``latalign reproduce`` does not have are trained first. Needs the extra ``experiments``.
 """
@@ -30,6 +30,7 @@ from threadpoolctl import threadpool_limits
 import latalign
 from benchmarks.harness import Figure
 from benchmarks.labels import network
+from benchmarks.real_pairs import embeddings
 from latalign.experiments.cache import Cache
 from latalign.experiments.lab import Lab
 
@@ -144,8 +145,11 @@ def of_networks(lab: Lab, latents: Sequence[int], overlaps: Sequence[bool]) -> I
         )
 
 
-def of_texts(folder: Path) -> Iterator[Case]:
-    """Yield pairs of text encoders."""
+def of_texts(given: Path | None) -> Iterator[Case]:
+    """Yield pairs of text encoders, if their embeddings are there."""
+    folder = embeddings(given)
+    if folder is None:
+        return
     for (source, target), overlap in product(ENCODERS, (False, True)):
         X, Y, new, expected = (
             np.load(folder / f"{name}.{part}.npy")
@@ -228,19 +232,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the table and the figures; return 1 where one falls short."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unpaired", description=__doc__)
     parser.add_argument("--latents", type=int, nargs="*", default=LATENTS, help="these sizes only")
-    parser.add_argument("--cache", help="the folder of the trained networks, as latalign reproduce has it")
-    parser.add_argument("--texts", type=Path, help="the folder that benchmarks.real_pairs made")
+    parser.add_argument(
+        "--networks", type=Path, help="their folder; the cache of latalign reproduce unless given"
+    )
+    parser.add_argument("--embeddings", type=Path, help="their folder; in the user's cache unless given")
     parser.add_argument("--no-controls", action="store_true", help="leave out what has no true map")
     given = parser.parse_args(arguments)
-    lab = Lab(Cache(given.cache).made())
+    lab = Lab(Cache(given.networks).made())
     rows: list[Row] = []
     print(_HEAD)
     with threadpool_limits(1):
         cases = [of_networks(lab, given.latents, (False, True))]
         if not given.no_controls:
             cases.append(of_nothing(lab))
-        if given.texts:
-            cases.append(of_texts(given.texts))
+        cases.append(of_texts(given.embeddings))
         for case in (case for some in cases for case in some):
             rows.append(measured(case))
             print(f"| {rows[-1]} |", flush=True)

@@ -55,6 +55,8 @@ FOLDERS = {
     "anchor_choice": {"--networks", "--embeddings"},
     "curves": {"--networks"},
     "labels": {"--networks"},
+    "many": {"--networks", "--embeddings"},
+    "unpaired": {"--networks", "--embeddings"},
 }
 
 
