@@ -1,13 +1,14 @@
 """What nothing finds: reconstruction errors through `fit_unpaired` on autoencoders of Fashion-MNIST, and controls.
 
-``python -m benchmarks.unpaired [--networks FOLDER] [--embeddings FOLDER]`` prints a table, one
-row a run, and fails where a map that is returned as found is worse than the linear map of the class means
-(`pair_class_means`), or where there is no true map at all and one is returned. Source and target are fitted on two halves of the training images, which have no image in common;
-with ``overlap``, on two thirds each, so that half of the images of either are on both sides, in unknown order.
-Errors are those of the decoded test images, which no fit sees, relative to those through the class means. Text
-encoders take part where ``python -m benchmarks.real_pairs`` has made their embeddings; there the classes are ten
-clusters of the source's documents, and errors are mean squared, between the codes of other texts. Networks that
-the cache of ``latalign reproduce`` does not have are trained first. Needs the extra ``experiments``.
+``python -m benchmarks.unpaired [--networks FOLDER] [--embeddings FOLDER]`` prints a table, one row a run, and
+fails where a map that is returned as found is worse than the linear map of the class means
+(`pair_class_means`), or where there is no true map at all and one is returned. Source and target are fitted
+on two halves of the training images, which have no image in common; with ``overlap``, on two thirds each, so
+that half of the images of either are on both sides, in unknown order. Errors are those of the decoded test
+images, which no fit sees, relative to those through the class means. Text encoders take part where ``python
+-m benchmarks.real_pairs`` has made their embeddings; there the classes are ten clusters of the source's
+documents, and errors are mean squared, between the codes of other texts. Networks that the cache of
+``latalign reproduce`` does not have are trained first. Needs the extra ``experiments``.
 """
 
 from __future__ import annotations
