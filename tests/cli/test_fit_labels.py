@@ -5,6 +5,7 @@ import pytest
 
 import latalign
 from calls import done, done_json, refused, run, written
+from latalign.cli import labelled, main
 from latalign.io.labels import read_labels
 
 pa = pytest.importorskip("pyarrow")
@@ -78,7 +79,14 @@ def test_for_people(folder):
 
 
 @pytest.mark.parametrize(
-    "option", [("--method", "affine"), ("--holdout", "0.1"), ("--alpha", "1"), ("--id-column", "id")]
+    "option",
+    [
+        ("--method", "affine"),
+        ("--holdout", "0.1"),
+        ("--alpha", "1"),
+        ("--id-column", "id"),
+        ("--engine", "dask"),
+    ],
 )
 def test_what_is_about_pairs_is_refused(folder, option):
     call = (
@@ -93,6 +101,13 @@ def test_what_is_about_pairs_is_refused(folder, option):
     )
     refused(run(*call, *option), 2, f"{option[0]} is for pairs")
     assert not (folder / "m.safetensors").exists()
+
+
+def test_no_option_of_fit_is_passed_over():
+    """A new one is for pairs, or is heeded with --labels as well."""
+    heeded = {"source", "target", "labels", "output", "seed", "as_json", "debug"}
+    heeded |= {"source_name", "target_name", "dataset"}
+    assert {one.name for one in main.commands["fit"].params} == heeded | set(labelled._OF_PAIRS)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ _OF_PAIRS = [
     "uncertainty",
     "force",
     "threads",
+    "engine",
+    "scheduler",
+    "workers",
 ]
 
 
