@@ -8,7 +8,7 @@ Technometrics 16 (1974) 125-127.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -44,10 +44,7 @@ class LeaveOneOut:
         """Fit to pairs, with the penalty of the smallest leave-one-out error unless it is given."""
         about_means = moments_of_pairs(pairs, grams="source")
         moments = about_means if centred else about_means.uncentered()
-        if centred:
-            spectrum = Spectrum.of_rows(pairs, moments)
-        else:  # about the origin rows span a dimension more than about their mean
-            spectrum = Spectrum.of(replace(moments, count=moments.count + 1))
+        spectrum = Spectrum.of_rows(pairs, moments) if centred else Spectrum.of(moments, centred=False)
         if alpha is None:
             alpha = best_alpha(moments, pairs, spectrum)[0]
         return LeaveOneOut(moments, spectrum, alpha, centred)

@@ -39,11 +39,11 @@ class Spectrum:
     cross: Array
 
     @staticmethod
-    def of(moments: Moments) -> Spectrum:
-        """Decompose the moments, within the rank that they can have."""
+    def of(moments: Moments, *, centred: bool = True) -> Spectrum:
+        """Decompose the moments, within the rank that they can have: about the means it is one less."""
         values, vectors = eigh(moments.xx)
         rank = int(np.count_nonzero(values > len(values) * EPS * values[0]))
-        rank = min(rank, max(moments.count - 1, 0))
+        rank = min(rank, max(moments.count - int(centred), 0))
         vectors = vectors[:, :rank]
         return Spectrum(values[:rank], vectors, vectors.T @ moments.xy)
 
