@@ -61,6 +61,12 @@ def svd(matrix: Array) -> tuple[Array, Array, Array]:
     return np.asarray(left), np.asarray(values), np.asarray(right)
 
 
+def nearest_rotation(matrix: Array) -> Array:
+    """Return the orthogonal matrix nearest to a square one; of a taller or wider one the nearest partial isometry."""
+    u, _, v = svd(matrix)
+    return u @ v
+
+
 def nuclear_norm(matrix: Array) -> float:
     """Return the sum of the singular values, which cost much less without their vectors."""
     try:

@@ -250,11 +250,11 @@ def _fitted(
     evidence = SharedEvidence(_pairs(total, solved, direct, checked), len(folds), by_dim)
     widths = [[total.dims[j] for j in total.partners(i)] for i in range(len(total.names))]
     warn_if_loose(zip(total.names, solved.into, widths, strict=True))
-    agreement = agreement_of(total, solved.into)
+    agreement = _agreement(total, solved.into)
     return SharedSpace(total.names, method, solved.into, solved.back, agreement, evidence)
 
 
-def agreement_of(total: Pairwise, into: Sequence[AffineMap]) -> Moments:
+def _agreement(total: Pairwise, into: Sequence[AffineMap]) -> Moments:
     """Return the moments of rows in the shared space, as one space and as another sees them: all pairs, both ways."""
     one_way = [pair.mapped(into[i], into[j]) for (i, j), pair in total.moments.items()]
     both = [moments for pair in one_way for moments in (pair, pair.swapped())]

@@ -19,7 +19,7 @@ from latalign._linalg import EPS
 from latalign._rowsum import Buffers, NotFinite, Precision, overflow
 from latalign._validation import Array, Pairs, Rows, as_rows, as_weights, require_finite
 from latalign.moments import Moments, MomentSum, block_rows
-from latalign.select import groups_of, keys_of
+from latalign.select import fold_of_groups, groups_of, keys_of
 
 Edge = tuple[int, int]
 """Two spaces by their numbers, the smaller one first."""
@@ -133,9 +133,8 @@ def folds_of_rows(
         raise ValueError(f"{caller} needs at least 2 pairs of rows; got {len(arrays[0])}")
     keys = _keys(arrays)[:, None]
     group = groups_of(Pairs(keys, keys))
-    n_groups = int(group.max()) + 1
-    n_folds = min(n_folds, n_groups)
-    fold = rng.permutation(np.arange(n_groups) % max(n_folds, 1))[group]
+    n_folds = min(n_folds, int(group.max()) + 1)
+    fold = fold_of_groups(group, n_folds, rng)
     try:
         sums = [_joint(arrays, weight, np.flatnonzero(fold == k), precision) for k in range(n_folds)]
     except NotFinite:

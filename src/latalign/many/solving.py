@@ -1,18 +1,8 @@
 """Maps of many spaces into one and back, from the moments of their pairs.
 
-Two families. Rotations: generalized Procrustes [1]_ [2]_, whose objective Σ ‖X_i O_i − X_j O_j‖² over all
-pairs depends on the cross moments alone. And ridge: reduced-rank regression [3]_ [4]_ of all spaces on each of
-them, with one space between.
-
-References
-----------
-.. [1] J. C. Gower, Generalized Procrustes analysis, Psychometrika 40 (1975) 33-51.
-.. [2] J. M. F. ten Berge, Orthogonal Procrustes rotation for two or more matrices, Psychometrika 42 (1977)
-   267-276.
-.. [3] A. J. Izenman, Reduced-rank regression for the multivariate linear model, Journal of Multivariate
-   Analysis 5 (1975) 248-264.
-.. [4] A. Mukherjee, J. Zhu, Reduced rank ridge regression and its kernel extensions, Statistical Analysis and
-   Data Mining 4 (2011) 612-622.
+Two families. Rotations: generalized Procrustes (Gower 1975, ten Berge 1977), whose objective Σ ‖X_i O_i − X_j O_j‖²
+over all pairs depends on the cross moments alone. And ridge: reduced-rank regression (Izenman 1975, Mukherjee and
+Zhu 2011) of all spaces on each of them, with one space between. `fit_many` names the sources in full.
 """
 
 from __future__ import annotations
@@ -26,7 +16,7 @@ from typing import final
 import numpy as np
 
 from latalign import solve
-from latalign._linalg import EPS, eigh, leading, svd
+from latalign._linalg import EPS, eigh, leading, nearest_rotation, svd
 from latalign._validation import Array
 from latalign.evidence import Evidence, IllConditionedWarning
 from latalign.least_squares import Solution, solve_gram
@@ -56,7 +46,7 @@ def rigid(pairwise: Pairwise, least_gain: float = STATIONARY) -> Solved:
     """Return the rotations that bring all spaces as near to each other as rotations can.
 
     The shared space is as wide as the widest; narrower ones are rotated into it as if they were padded by
-    zeros. One rotation after another is solved for with the others held [2]_, from the leading eigenvectors of
+    zeros. One rotation after another is solved for with the others held, from the leading eigenvectors of
     the cross moments of all spaces side by side, which are the answer where there is no noise. It ends when a
     round gains less than `least_gain` of the objective.
     """
@@ -64,14 +54,15 @@ def rigid(pairwise: Pairwise, least_gain: float = STATIONARY) -> Solved:
     width = max(dims)
     cross = {(i, j): one.xy for i in range(len(dims)) for j, one in pairwise.partners(i).items()}
     values: list[Array] = [np.zeros(0)] * len(dims)
-    turns = [_polar(part)[0] for part in _blocks(leading(_blocked(cross, dims, dims), width)[1], dims)]
+    turns = [nearest_rotation(part) for part in _blocks(leading(_blocked(cross, dims, dims), width)[1], dims)]
     for _ in range(_ROUNDS):
         gain, objective = 0.0, 0.0
         for i, old in enumerate(turns):
             drawn = sum(
                 (cross[i, j] @ turn for j, turn in enumerate(turns) if (i, j) in cross), np.zeros_like(old)
             )
-            turns[i], values[i] = _polar(drawn)
+            left, values[i], right = svd(drawn)
+            turns[i] = left @ right
             gain += float(values[i].sum() - (drawn * old).sum())
             objective += float(values[i].sum())
         if gain <= least_gain * objective:
@@ -288,9 +279,3 @@ def _blocks(rows: Array, dims: Sequence[int]) -> list[Array]:
     """Return the rows of every space."""
     ends = np.cumsum([0, *dims])
     return [rows[start:stop] for start, stop in successive(ends)]
-
-
-def _polar(matrix: Array) -> tuple[Array, Array]:
-    """Return the nearest partial isometry, and the singular values."""
-    left, values, right = svd(matrix)
-    return left @ right, values

@@ -13,10 +13,11 @@ from typing import final
 
 import numpy as np
 
+from latalign._linalg import nearest_rotation
 from latalign._validation import Array
 from latalign.unpaired.partners import mutual_partners
 from latalign.unpaired.refining import NEIGHBORS
-from latalign.unpaired.starts import nearest_rotation, starts
+from latalign.unpaired.starts import starts
 
 # Clusters are seen as the space is, as it is when whitened, and between: powers of the deviations.
 _POWERS = (1.0, 0.5, 0.0)

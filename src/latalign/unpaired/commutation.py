@@ -20,7 +20,7 @@ from typing import final
 
 import numpy as np
 
-from latalign._linalg import eigh, svd
+from latalign._linalg import eigh, nearest_rotation
 from latalign._validation import Array
 
 _TOLERANCE = 1e-6  # of the residual, relative to the right side: far below what the statistics are worth
@@ -79,9 +79,7 @@ def commuting_rotation(source: Signature, target: Signature, weights: Array, tru
             product -= 2 * (A[part].reshape(-1, dim).T @ through)
         return product
 
-    solved = _conjugate_gradients(normal, means.T @ counterparts, 10 * dim)
-    u, _, v = svd(solved)
-    return u @ v
+    return nearest_rotation(_conjugate_gradients(normal, means.T @ counterparts, 10 * dim))
 
 
 def _combined(source: tuple[Array, ...], target: tuple[Array, ...], weights: Array) -> tuple[Array, Array]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from latalign._linalg import nearest_rotation
 from latalign._validation import Pairs, Rows, as_generator, as_rows, require_finite, require_whole
 from latalign.anchors import Index
 from latalign.evidence import plain
@@ -20,7 +21,6 @@ from latalign.unpaired.labels import fit_from_labels
 from latalign.unpaired.refining import map_of_partners, refined
 from latalign.unpaired.resemblance import resemblance
 from latalign.unpaired.signatures import Side, between, whitened
-from latalign.unpaired.starts import nearest_rotation
 
 Basis = Literal["rows", "labels", "pairs"]
 

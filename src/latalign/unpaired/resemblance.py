@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
+from latalign._linalg import nearest_rotation
 from latalign._validation import Array
-from latalign.unpaired.starts import nearest_rotation
 
 _ROWS = 2000
 _TURNS = 8

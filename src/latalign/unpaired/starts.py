@@ -23,7 +23,7 @@ from typing import Any, cast
 import numpy as np
 from scipy.optimize import quadratic_assignment
 
-from latalign._linalg import svd
+from latalign._linalg import nearest_rotation
 from latalign._validation import Array
 from latalign.anchors import Index
 
@@ -59,12 +59,6 @@ def starts(source: Array, target: Array, count: int, rng: np.random.Generator) -
         found.append((likeness, nearest_rotation(means.T @ counterparts[order])))
     found.sort(key=lambda one: -one[0])
     return [rotation for _, rotation in found[:count]]
-
-
-def nearest_rotation(matrix: Array) -> Array:
-    """Return the orthogonal matrix nearest to a square one."""
-    u, _, v = svd(matrix)
-    return u @ v
 
 
 def _means(rows: Array, clusters: int, rng: np.random.Generator) -> Array:
