@@ -242,7 +242,7 @@ def deal_out_on(
     return total
 
 
-def deal_part(pairs: PairStream, deal: Deal, threads: int | None, bounds: tuple[int, int]) -> Dealt:
+def deal_part(pairs: PairedRows, deal: Deal, threads: int | None, bounds: tuple[int, int]) -> Dealt:
     """Read the pairs of one part, which `part_bounds` gave, and no others.
 
     The sum of all parts, in order, is bit for bit what `deal_out` returns.

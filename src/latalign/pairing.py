@@ -44,7 +44,7 @@ class PairStream(Protocol):
         """Yield the pairs in order, exactly `rows` at a time but for the last."""
         ...
 
-    def require_finite(self, start: int = 0, stop: int | None = None) -> None:
+    def require_finite(self) -> None:
         """Raise a ValueError that counts the rows which hold NaN or infinity, if there are any."""
         ...
 
@@ -166,8 +166,8 @@ class JoinedRows:
         if held:
             yield _concatenated(held)
 
-    def require_finite(self, start: int = 0, stop: int | None = None) -> None:
-        """Raise a ValueError that counts the rows which hold NaN or infinity, of whole sides, if any do."""
+    def require_finite(self) -> None:
+        """Raise a ValueError that counts the rows which hold NaN or infinity, if there are any."""
         for side in self.joined.sides:
             require_finite_rows(side)
 

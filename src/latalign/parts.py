@@ -147,9 +147,7 @@ def apply_folder(
     todo = [part for part in parts if part.name not in records]
     make = partial(map_part, map_, work, batch_rows, threads if engine is None else threads or 1)
     try:
-        for part, made in zip(
-            todo, map(make, todo) if engine is None else engine.map(make, todo), strict=True
-        ):
+        for part, made in zip(todo, (map if engine is None else engine.map)(make, todo), strict=True):
             records[part.name] = made
             _write_manifest(work, header, [records[one.name] for one in parts if one.name in records])
             if progress is not None:

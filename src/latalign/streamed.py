@@ -132,11 +132,14 @@ def fit_files(
     options = {"scoring": scoring, "n_folds": n_folds, "precision": precision}
     options |= {name: value for name, value in parameters.items() if value is not None}
     if engine is not None:
+        if id_column is not None:
+            raise ValueError(
+                "an engine reads pairs by their order; rows that are joined by an id have none. Leave the engine "
+                "out, or write the joined rows to files first."
+            )
+        source, target = named_anywhere(source), named_anywhere(target)
         threads = threads or 1  # what is solved here as well: the bits are those of one number of threads
     with limited(threads):
-        if engine is not None:
-            _require_order(id_column)
-            source, target = named_anywhere(source), named_anywhere(target)
         pairs = _opened(source, target, id_column, unmatched, "fit")
         if isinstance(pairs, tuple):
             X, Y = pairs
@@ -150,10 +153,10 @@ def fit_files(
                 "pairs and give latalign.fit a sample_weight."
             )
         if engine is None:
-            dealt_out = partial(deal_out, threads=threads, progress=progress)
+            dealt_out = partial(deal_out, pairs, threads=threads, progress=progress)
         else:
-            assert isinstance(pairs, PairedRows)
-            dealt_out = partial(deal_out_on, engine, threads=threads, progress=progress)
+            assert isinstance(pairs, PairedRows)  # by order, as was required
+            dealt_out = partial(deal_out_on, engine, pairs, threads=threads, progress=progress)
         return _fit_stream(pairs, dealt_out, method, holdout, random_state, options, refuse_unrelated)
 
 
@@ -308,17 +311,9 @@ def _opened(
     return paired(*sides, id_column=id_column, unmatched=unmatched, caller=caller)
 
 
-def _require_order(id_column: str | None) -> None:
-    if id_column is not None:
-        raise ValueError(
-            "an engine reads pairs by their order; rows that are joined by an id have none. Leave the engine "
-            "out, or write the joined rows to files first."
-        )
-
-
 def _fit_stream(
-    pairs: Any,
-    dealt_out: Callable[[Any, Deal], Dealt],
+    pairs: PairStream,
+    dealt_out: Callable[[Deal], Dealt],
     method: str,
     holdout: float,
     seed: int,
@@ -342,7 +337,7 @@ def _fit_stream(
         options["precision"],
         "both" if by_rows is not None else "source" if method == "auto" else METHODS[method].grams,
     )
-    dealt = dealt_out(pairs, deal)
+    dealt = dealt_out(deal)
     sample = dealt.kept[-1 if holdout else 0]
     if len(sample.numbers):
         if refuse_unrelated:

@@ -17,7 +17,7 @@ depend on who did what and when.
 3
 """
 
-from latalign.distributed.dask import dask
-from latalign.distributed.ray import ray
+from latalign.distributed._dask import dask
+from latalign.distributed._ray import ray
 
 __all__ = ["dask", "ray"]

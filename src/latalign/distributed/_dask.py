@@ -48,6 +48,8 @@ def dask(scheduler: str | None = None, *, workers: int | None = None) -> Iterato
     --------
     .. code-block:: python
 
+        import latalign.distributed
+
         with latalign.distributed.dask("tcp://10.0.0.1:8786") as engine:
             found = latalign.fit_files("old/", "new/", engine=engine)
             latalign.apply_folder(found.map, "more-old/", "more-new", engine=engine)

@@ -53,6 +53,8 @@ def ray(address: str | None = None, *, workers: int | None = None) -> Iterator[E
     --------
     .. code-block:: python
 
+        import latalign.distributed
+
         with latalign.distributed.ray() as engine:
             found = latalign.fit_files("old/", "new/", engine=engine)
     """
