@@ -19,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import latalign
+from benchmarks.harness import add_folders
 from benchmarks.real_selection import network_pairs, text_pairs
 from benchmarks.selection import Cell
 from latalign import Moments
@@ -74,10 +75,7 @@ def errors(X: np.ndarray, Y: np.ndarray, n_anchors: int, draw: int) -> dict[tupl
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.anchor_choice", description=__doc__)
-    parser.add_argument(
-        "--networks", type=Path, help="their folder; the cache of latalign reproduce unless given"
-    )
-    parser.add_argument("--embeddings", type=Path, help="their folder; in the user's cache unless given")
+    add_folders(parser, "networks", "embeddings")
     given = parser.parse_args(arguments)
     others = list(CHOICES)[1:]
     print("| pair | anchors / dimensions |" + "".join(f" {m}: {c} |" for m in METHODS for c in others))

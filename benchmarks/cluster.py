@@ -43,7 +43,7 @@ def main() -> None:
     given = parser.parse_args()
     seconds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ENGINES}
     with tempfile.TemporaryDirectory() as folder:
-        x, y = (rows_of(Path(folder, f"{name}.npy"), given.rows, given.dim) for name in "xy")
+        x, y = (rows_of(Path(folder, f"{k}.npy"), given.rows, given.dim, k) for k in range(2))
         out = Path(folder, "out")
         bits = set()
         for _ in range(given.rounds):

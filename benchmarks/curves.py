@@ -19,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import latalign
+from benchmarks.harness import add_folders
 from benchmarks.real_selection import network_pairs
 from benchmarks.selection import Cell
 from latalign import LearningCurve, Moments
@@ -112,9 +113,7 @@ def row(method: str, anchors: int, trials: Sequence[Trial]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.curves", description=__doc__)
-    parser.add_argument(
-        "--networks", type=Path, help="their folder; the cache of latalign reproduce unless given"
-    )
+    add_folders(parser, "networks")
     given = parser.parse_args(arguments)
     print(
         "| method | anchors | check passed | off with twice as many, median | in the interval | saving in its |"

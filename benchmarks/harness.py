@@ -6,8 +6,10 @@ import statistics
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
@@ -81,3 +83,15 @@ def peak_mebibytes(code: str) -> float:
     program = f"{code}\nprint(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1]) / 1024
+
+
+_FOLDERS = {
+    "networks": "their folder; the cache of latalign reproduce unless given",
+    "embeddings": "their folder; in the user's cache unless given",
+}
+
+
+def add_folders(parser: ArgumentParser, *names: str) -> None:
+    """Add the options of the folders that a command reads: networks, embeddings or both."""
+    for name in names:
+        parser.add_argument(f"--{name}", type=Path, help=_FOLDERS[name])

@@ -16,14 +16,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import final
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 import latalign
-from benchmarks.harness import Figure
+from benchmarks.harness import Figure, add_folders
 from latalign.experiments.cache import Cache
 from latalign.experiments.lab import Lab
 from latalign.experiments.specs import Architecture, DataName, Network
@@ -150,9 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the table and the figures; return 1 where one falls short."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.labels", description=__doc__)
     parser.add_argument("--latents", type=int, nargs="+", default=LATENTS, help="these sizes only")
-    parser.add_argument(
-        "--networks", type=Path, help="their folder; the cache of latalign reproduce unless given"
-    )
+    add_folders(parser, "networks")
     given = parser.parse_args(arguments)
     lab = Lab(Cache(given.networks).made())
     results: dict[int, list[Row]] = {}

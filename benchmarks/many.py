@@ -22,7 +22,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations
-from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -30,8 +29,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import latalign
-from benchmarks.harness import Figure
-from benchmarks.real_pairs import cache_folder
+from benchmarks.harness import Figure, add_folders
+from benchmarks.real_pairs import embeddings
 from benchmarks.retrieval import Space, recall
 from latalign import AffineMap, Moments, Normalize, fit_many, fit_many_moments, solve
 from latalign.experiments.cache import Cache
@@ -229,16 +228,13 @@ def retrieval(spaces: Mapping[str, Space], anchors: int, relevant: NDArray[np.in
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables and the figures; return 1 where one falls short."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.many", description=__doc__)
-    parser.add_argument(
-        "--networks", type=Path, help="their folder; the cache of latalign reproduce unless given"
-    )
-    parser.add_argument("--embeddings", type=Path, help="their folder; in the user's cache unless given")
+    add_folders(parser, "networks", "embeddings")
     given = parser.parse_args(arguments)
-    folder = cache_folder(given.embeddings)
-    texts = {name: Space.load(folder, name) for name in ("minilm", "e5", "lsa")}
-    documents = {name: space.documents for name, space in texts.items()}
     sets = [(*one, ANCHORS) for one in networks(Lab(Cache(given.networks)))]
-    sets.append(("texts", documents, TEXT_ANCHORS))
+    folder = embeddings(given.embeddings)
+    texts = {} if folder is None else {name: Space.load(folder, name) for name in ("minilm", "e5", "lsa")}
+    if texts:
+        sets.append(("texts", {name: space.documents for name, space in texts.items()}, TEXT_ANCHORS))
     figures: list[Figure] = []
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", latalign.IllConditionedWarning)
@@ -259,8 +255,8 @@ def main(arguments: list[str] | None = None) -> int:
             for method in METHODS:
                 through, steps = chain(sets[1][1], anchors, method)
                 print(f"| {anchors:,} | {method} | {through:.4f} | {steps:.4f} |", flush=True)
-        relevant = np.load(folder / "relevant.npy")
-        for anchors in TEXT_ANCHORS:
+        for anchors in () if folder is None else TEXT_ANCHORS:
+            relevant = np.load(folder / "relevant.npy")
             results = retrieval(texts, anchors, relevant)
             print(f"\n{anchors:,} anchors")
             print(*(f"  {name}: {value:.3f}" for name, value in results.items()), sep="\n", flush=True)

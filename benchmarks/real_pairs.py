@@ -32,6 +32,7 @@ import numpy as np
 import pooch
 from numpy.typing import NDArray
 
+from benchmarks.harness import add_folders
 from latalign.io.files import written_beside
 
 Texts = Mapping[str, Sequence[str]]
@@ -152,7 +153,7 @@ def embeddings(given: Path | None) -> Path | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Embed what is not there yet."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_pairs")
-    parser.add_argument("--embeddings", type=Path, help="their folder; in the user's cache unless given")
+    add_folders(parser, "embeddings")
     parser.add_argument("--descriptions", type=Path, help="a Translation-en list; apt's own unless given")
     given = parser.parse_args(arguments)
     folder = cache_folder(given.embeddings)

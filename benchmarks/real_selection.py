@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from benchmarks.harness import add_folders
 from benchmarks.real_pairs import embeddings
 from benchmarks.selection import figures, heldout_errors, table_head, table_row
 from latalign.experiments.cache import Cache
@@ -122,10 +123,7 @@ def measured(pair: Pair) -> Iterator[tuple[Cell, list[dict[str, float]]]]:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table and the figures; return 1 where one falls short."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_selection", description=__doc__)
-    parser.add_argument(
-        "--networks", type=Path, help="their folder; the cache of latalign reproduce unless given"
-    )
-    parser.add_argument("--embeddings", type=Path, help="their folder; in the user's cache unless given")
+    add_folders(parser, "networks", "embeddings")
     given = parser.parse_args(arguments)
     pairs = [*network_pairs(Lab(Cache(given.networks)), SEEDS), *text_pairs(given.embeddings)]
     results: dict[object, list[dict[str, float]]] = {}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import latalign
-from benchmarks.harness import Figure
+from benchmarks.harness import Figure, add_folders
 from benchmarks.real_pairs import cache_folder
 from latalign import AffineMap, Moments, Normalize, kmeans_anchors, solve
 
@@ -199,7 +199,7 @@ def figures(rows: Sequence[Measured]) -> Iterator[Figure]:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table and the figures; return 1 where one falls short."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval", description=__doc__)
-    parser.add_argument("--embeddings", type=Path, help="their folder; in the user's cache unless given")
+    add_folders(parser, "embeddings")
     folder = cache_folder(parser.parse_args(arguments).embeddings)
     rows: list[Measured] = []
     print(HEAD)

@@ -23,9 +23,9 @@ _THINGS = 64  # dimensions that two files have in common
 _ONE_THREAD = "import os; os.environ['OPENBLAS_NUM_THREADS'] = '1'\n"
 
 
-def rows_of(path: Path, count: int, dim: int) -> Path:
+def rows_of(path: Path, count: int, dim: int, side: int = 0) -> Path:
     """Write random float32 rows, block by block; those of two files are of the same things, so that they pair."""
-    things, noise = np.random.default_rng(0), np.random.default_rng(dim)
+    things, noise = np.random.default_rng(0), np.random.default_rng([dim, side])
     seen = noise.standard_normal((_THINGS, dim), dtype=np.float32)
     with write_rows(path, Shape(count, dim, np.dtype("float32"))) as writer:
         for start in range(0, count, 10_000):

@@ -29,7 +29,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 import latalign
-from benchmarks.harness import Figure
+from benchmarks.harness import Figure, add_folders
 from benchmarks.labels import network
 from benchmarks.real_pairs import embeddings
 from latalign.experiments.cache import Cache
@@ -233,10 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the table and the figures; return 1 where one falls short."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unpaired", description=__doc__)
     parser.add_argument("--latents", type=int, nargs="*", default=LATENTS, help="these sizes only")
-    parser.add_argument(
-        "--networks", type=Path, help="their folder; the cache of latalign reproduce unless given"
-    )
-    parser.add_argument("--embeddings", type=Path, help="their folder; in the user's cache unless given")
+    add_folders(parser, "networks", "embeddings")
     parser.add_argument("--no-controls", action="store_true", help="leave out what has no true map")
     given = parser.parse_args(arguments)
     lab = Lab(Cache(given.networks).made())
