@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import numpy as np
+from scipy.linalg import blas
 
 from latalign._linalg import EPS
 from latalign._validation import Array, Pairs, Rows
@@ -15,8 +18,14 @@ Precision = Literal["double", "fast"]
 Grams = Literal["both", "source", "none"]
 """Which Gram matrices are accumulated beside the cross moments and the two diagonals."""
 
-# Below this sum of squares a float32 product may have lost values to underflow.
-_FLOAT32_SAFE = np.float32(1e-28)
+# Below the first sum of squares a float32 product may have lost values to underflow; above the second the
+# sum over a few blocks may overflow.
+_FLOAT32_SAFE = 1e-28, 1e36
+# Of how many rows float32 products are summed before the sum goes into the float64 one.
+_NEAR_ROWS = 8192
+# A block is centred in strips that stay within a core's own cache, from which they are summed again; not of
+# more rows than can be added one after another with little rounding.
+_STRIP_BYTES, _STRIP_ROWS = 1 << 19, 256
 # The rounding of a sum of products over a block, in units of the last place of the sum.
 _CANCELLED = 1024
 
@@ -39,14 +48,10 @@ class Buffers:
             raise ValueError(f'precision is "double" or "fast"; got {precision!r}')
         if grams not in ("both", "source", "none"):
             raise ValueError(f'grams is "both", "source" or "none"; got {grams!r}')
-        dtype = np.dtype(np.float32 if precision == "fast" else np.float64)
-        full = grams != "none", grams == "both"
-        self.dtype = dtype
-        self.centred = tuple(np.empty((rows, dim), dtype) for dim in dims)
-        self.grams = tuple(
-            np.empty((dim, dim), dtype) if some else None for dim, some in zip(dims, full, strict=True)
-        )
-        self.cross = np.empty(dims, dtype)
+        self.dtype = np.dtype(np.float32 if precision == "fast" else np.float64)
+        self.dims = dims
+        self.full = grams != "none", grams == "both"
+        self.centred = tuple(np.empty((rows, dim), self.dtype) for dim in dims)
 
 
 class NotFinite(ArithmeticError):
@@ -75,10 +80,9 @@ class RowSum:
     def __init__(self, first: Pairs, buffers: Buffers) -> None:
         self._count = 0
         self._rounding = float(np.finfo(buffers.dtype).eps)
-        self._source = _Side(first.source, buffers.centred[0], buffers.grams[0])
-        self._target = _Side(first.target, buffers.centred[1], buffers.grams[1])
-        self._xy = np.zeros(buffers.cross.shape)
-        self._product = buffers.cross
+        self._source = _Side(first.source, buffers.centred[0], full=buffers.full[0])
+        self._target = _Side(first.target, buffers.centred[1], full=buffers.full[1])
+        self._yx = _Products(buffers.dims[1], buffers.dims[0], buffers.dtype)
 
     def add(self, part: Pairs) -> bool:
         """Add a block; return False, and leave the sum as it is, where another mean is called for.
@@ -93,25 +97,18 @@ class RowSum:
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             source = self._source.centred(part.source, root)
             target = self._target.centred(part.target, root)
-            found = [self._source.products(source, root), self._target.products(target, root)]
-            xy = np.matmul(source.T, target, out=self._product)
-            if source.dtype == np.float32 and not (
-                _in_range(source, found[0]) and _in_range(target, found[1])
-            ):
+            if not (source.in_range() and target.in_range()):
                 # Out of float32's range: this block is multiplied in float64 instead.
                 source = self._source.centred(part.source, root, wide=True)
                 target = self._target.centred(part.target, root, wide=True)
-                found = [self._source.products(source, root), self._target.products(target, root)]
-                xy = source.T @ target
         # No cross product is larger than the squares of its two columns.
-        if not all(np.isfinite(block.diagonal).all() for block in found):
+        if not all(np.isfinite(block.diagonal).all() for block in (source, target)):
             raise NotFinite
-        sides = (self._source, found[0]), (self._target, found[1])
-        if self._count and any(side.is_far(block, weight) for side, block in sides):
+        if self._count and (self._source.is_far(source, weight) or self._target.is_far(target, weight)):
             return False
-        for side, block in sides:
-            side.add(block, weight)
-        self._xy += xy
+        self._source.add(source, weight)
+        self._target.add(target, weight)
+        self._yx.add(target.rows, source.rows)
         self._count += len(part)
         return True
 
@@ -126,7 +123,7 @@ class RowSum:
             "count": self._count,
             "source_mean": source.provisional + source_rest,
             "target_mean": target.provisional + target_rest,
-            "xy": self._xy - np.outer(weight * source_rest, target_rest),
+            "xy": self._yx.total().T - np.outer(weight * source_rest, target_rest),
             "xx_diagonal": xx_diagonal,
             "yy_diagonal": yy_diagonal,
             "source_gram": xx,
@@ -137,93 +134,143 @@ class RowSum:
 
 @final
 class _Products:
-    """What one block adds to one side."""
+    """The sum of yᵀx over blocks: float64, those of float32 blocks by way of a sum of a few in float32."""
 
-    __slots__ = ("diagonal", "gram", "total")
+    def __init__(self, rows: int, columns: int, dtype: np.dtype[Any]) -> None:
+        # In the library's own order, so that it adds the products where they are to go.
+        self._sum = np.zeros((rows, columns), order="F")
+        self._near = None if dtype == np.float64 else np.zeros((rows, columns), dtype, order="F")
+        self._waiting = 0
 
-    def __init__(self, total: Rows, diagonal: Rows, gram: Rows | None) -> None:
-        self.total, self.diagonal, self.gram = total, diagonal, gram
+    def add(self, y: Rows, x: Rows) -> None:
+        """Add a block's products; of rows with themselves only the upper triangle, for half the work."""
+        if x.dtype == np.float64:
+            self._sum = _added(self._sum, y, x, blas.dgemm, blas.dsyrk)
+            return
+        assert self._near is not None  # who adds float32 blocks said so
+        self._near = _added(self._near, y, x, blas.sgemm, blas.ssyrk)
+        self._waiting += len(x)
+        if self._waiting >= _NEAR_ROWS:
+            self._settle()
+
+    def total(self) -> Array:
+        """Return the sum of all blocks."""
+        self._settle()
+        return self._sum
+
+    def _settle(self) -> None:
+        if self._near is not None:
+            self._sum += self._near
+            self._near.fill(0)
+            self._waiting = 0
+
+
+def _added(into: Rows, y: Rows, x: Rows, gemm: Callable[..., Rows], syrk: Callable[..., Rows]) -> Rows:
+    """Add yᵀx to a matrix, which is overwritten, and return it."""
+    if y is x:
+        return syrk(1.0, x.T, beta=1.0, c=into, overwrite_c=True)
+    return gemm(1.0, y.T, x.T, beta=1.0, c=into, trans_b=True, overwrite_c=True)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The rows √w (x − m) of a block, their sums √w · rows, and the sums of their squares."""
+
+    rows: Rows
+    total: Array
+    diagonal: Array
+
+    def in_range(self) -> bool:
+        """Tell whether no float32 product overflows, nor loses a column to underflow."""
+        if self.rows.dtype == np.float64:
+            return True
+        least, most = _FLOAT32_SAFE
+        if not (self.diagonal < most).all():
+            return False
+        small = np.flatnonzero(self.diagonal < least)
+        return not (len(small) and self.rows[:, small].any())
 
 
 @final
 class _Side:
-    """One side's sums about its provisional mean, and the buffers of its blocks."""
+    """One side's sums about its provisional mean, and the buffer of its blocks."""
 
-    def __init__(self, first: Rows, buffer: Rows, product: Rows | None) -> None:
+    def __init__(self, first: Rows, buffer: Rows, *, full: bool) -> None:
         dim, dtype = first.shape[1], buffer.dtype
         # In the precision that the difference is taken in, so that what is subtracted is known exactly:
         # of float32 blocks only for rows that have no more digits themselves.
         narrow = first.dtype.kind == "f" and first.dtype.itemsize <= 4
         with np.errstate(over="ignore", invalid="ignore"):
             mean = first.mean(axis=0, dtype=np.float64).astype(dtype if narrow else np.float64)
-        self._mean: Rows = np.where(np.isfinite(mean), mean, 0)
-        self.provisional = self._mean.astype(np.float64)
+        mean = np.where(np.isfinite(mean), mean, 0)
+        self.provisional = mean.astype(np.float64)
+        # As many copies as a strip has rows: arrays of one shape are subtracted faster than a row from each.
+        strip = min(max(16, _STRIP_BYTES // (dim * dtype.itemsize)), _STRIP_ROWS)
+        self._means: Rows = np.tile(mean, (strip, 1))
         self.weight, self.total, self.diagonal = 0.0, np.zeros(dim), np.zeros(dim)
-        self.gram = None if product is None else np.zeros((dim, dim))
-        self._buffer, self._product = buffer, product
+        self._gram = _Products(dim, dim, dtype) if full else None
+        self._buffer = buffer
         self._eps = float(np.finfo(dtype).eps)
 
-    def centred(self, rows: Rows, root: Array | None, *, wide: bool = False) -> Rows:
+    def centred(self, rows: Rows, root: Array | None, *, wide: bool = False) -> _Block:
         """Return √w (x − m) for the provisional mean m, in the buffer or in float64 of its own."""
         out = np.empty(rows.shape) if wide else self._buffer[: len(rows)]
+        dim = rows.shape[1]
+        total, diagonal = np.zeros(dim), np.zeros(dim)
+        roots = np.ones(len(rows), out.dtype) if root is None else root.astype(out.dtype)
+        step = len(self._means)
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            strip = out[part]
+            self._centre(rows[part], strip)
+            if root is not None:
+                strip *= roots[part, None]
+            total += roots[part] @ strip
+            diagonal += np.einsum("ij,ij->j", strip, strip)
+        return _Block(out, total, diagonal)
+
+    def _centre(self, rows: Rows, out: Rows) -> None:
         if out.dtype == np.float64 and rows.dtype == np.float32:
             # Cast first: a subtraction of float32 operands rounds in float32, whatever `out` is.
             np.copyto(out, rows)
-            out -= self._mean
+            out -= self._means[: len(out)]
         else:
             # The difference of wider rows is rounded once, when it is stored.
-            np.subtract(rows, self._mean, out=out, casting="same_kind")
-        if root is not None:
-            out *= root.astype(out.dtype)[:, None]
-        return out
+            np.subtract(rows, self._means[: len(out)], out=out, casting="same_kind")
 
-    def products(self, block: Rows, root: Array | None) -> _Products:
-        ones = np.ones(len(block), block.dtype) if root is None else root.astype(block.dtype)
-        total = ones @ block
-        if self.gram is None:
-            return _Products(total, np.einsum("ij,ij->j", block, block), None)
-        out = self._product if self._product is not None and self._product.dtype == block.dtype else None
-        # One operand twice: the library takes the symmetric rank-k update, half the work.
-        gram = np.matmul(block.T, block, out=out)
-        return _Products(total, gram.diagonal(), gram)
-
-    def is_far(self, block: _Products, weight: float) -> bool:
+    def is_far(self, block: _Block, weight: float) -> bool:
         """Tell whether the block's own mean lies further from the provisional one than its spread.
 
         While none does, at most one bit cancels when the mean is corrected in the end. The spread
         seen so far counts too: a unit that is silent in one block has not moved away.
         """
-        away = block.total.astype(np.float64) ** 2 / weight
+        away = block.total**2 / weight
         so_far = (self.diagonal - self.total**2 / self.weight) * (weight / self.weight)
         spread = np.maximum(block.diagonal - away, so_far)
         rounding = weight * (64 * self._eps * self.provisional) ** 2
         return bool((away > spread + rounding).any())
 
-    def add(self, block: _Products, weight: float) -> None:
+    def add(self, block: _Block, weight: float) -> None:
         self.weight += weight
         self.total += block.total
         self.diagonal += block.diagonal
-        if self.gram is not None and block.gram is not None:
-            self.gram += block.gram
+        if self._gram is not None:
+            self._gram.add(block.rows, block.rows)
 
     def about_mean(self) -> tuple[Array | None, Array]:
         """Return the Gram matrix (or None) and its diagonal about the true mean."""
         weight, rest = self.weight, self.total / self.weight
-        diagonal = self.diagonal - weight * rest**2
+        gram = None if self._gram is None else np.triu(self._gram.total())
+        # Those of the Gram matrix itself, where there is one, so that they are rounded as its products are.
+        squares = self.diagonal if gram is None else gram.diagonal()
+        diagonal = squares - weight * rest**2
         # What is left of a constant column is no spread: the rounding of its mean, which is float64's in
         # blocks of either precision, and that of the sums which cancelled.
         rounding = weight * (4 * EPS * (self.provisional + rest)) ** 2
-        diagonal[diagonal <= rounding + _CANCELLED * self._eps * self.diagonal] = 0
-        if self.gram is None:
+        diagonal[diagonal <= rounding + _CANCELLED * self._eps * squares] = 0
+        if gram is None:
             return None, diagonal
-        gram = self.gram - np.outer(weight * rest, rest)
+        gram = gram + np.triu(gram, 1).T - np.outer(weight * rest, rest)
         np.fill_diagonal(gram, diagonal)
         return gram, diagonal
-
-
-def _in_range(block: Rows, found: _Products) -> bool:
-    """Tell whether no float32 product overflowed, nor lost a column to underflow."""
-    if not np.isfinite(found.diagonal).all():
-        return False
-    small = np.flatnonzero(found.diagonal < _FLOAT32_SAFE)
-    return not (len(small) and block[:, small].any())

@@ -59,7 +59,7 @@ class Evidence:
     condition : float
         The condition number of the same, within that rank.
     error_bound : float
-        The relative rounding error of the coefficients, eps × the condition of the matrix solved with.
+        The relative rounding error of the coefficients, 16 eps × the condition of the matrix solved with.
         It says nothing about noise in the data.
     alpha : float or None
         The penalty, where there is one; infinite where "shrunk" is the similarity map itself.

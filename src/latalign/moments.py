@@ -338,8 +338,8 @@ def moments_of_pairs(pairs: Pairs, *, precision: Precision = "double", grams: Gr
 
 def block_rows(dims: tuple[int, int], precision: Precision) -> int:
     """Return how many rows are multiplied at once."""
-    width = sum(dims) * (4 if precision == "fast" else 8)
-    return max(1024, min(8192, _BLOCK_BYTES // width))
+    # In float32 no more: of a few columns the library may add the rows up one after another.
+    return 1024 if precision == "fast" else max(1024, min(8192, _BLOCK_BYTES // (8 * sum(dims))))
 
 
 @final
@@ -376,7 +376,7 @@ class MomentSum:
     def moments(self) -> Moments:
         """Return the moments of all that was added; of nothing, those of no rows."""
         if self._here is None:
-            return Moments.zero(*self._buffers.cross.shape)
+            return Moments.zero(*self._buffers.dims)
         here = Moments(**self._here.total())
         return here if self._done is None else self._done + here
 

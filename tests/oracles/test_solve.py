@@ -259,16 +259,17 @@ def test_ill_conditioned_double_rows_are_escalated(rng, condition, tolerance):
 
 
 @pytest.mark.parametrize("condition", [1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11])
-@pytest.mark.parametrize("d", [5, 20])
+@pytest.mark.parametrize("d", [2, 5, 20])
 def test_the_bound_on_ill_conditioned_double_rows_holds(condition, d):
-    """And says something: of a dozen seeds the worst comes within a thousandth of it."""
+    """And says something: of a dozen seeds the worst comes within a ten-thousandth of it."""
     shares = []
     for seed in range(12):
         rng = np.random.default_rng(seed)
         X, truth = ill_conditioned(rng, 500, d, condition), rng.normal(size=(d, 6))
         found = fit(X, X @ truth, "affine")
-        shares.append(relative(found.matrix, truth) / found.evidence.error_bound)
-    assert 1e-3 < max(shares) < 1
+        length = np.linalg.norm(X, axis=0)[:, None]
+        shares.append(relative(length * found.matrix, length * truth) / found.evidence.error_bound)
+    assert 1e-4 < max(shares) < 1
 
 
 def test_ill_conditioning_is_told(rng):
