@@ -192,6 +192,11 @@ class Pairs:
         """Whether both sides carry float64 precision (integers do: they are exact)."""
         return all(a.dtype.kind in "iu" or a.dtype == np.float64 for a in (self.source, self.target))
 
+    @property
+    def weights(self) -> Array:
+        """What each pair counts, in numbers: ones where no weight was given."""
+        return np.ones(len(self)) if self.weight is None else self.weight
+
     def take(self, index: NDArray[np.intp] | slice) -> Pairs:
         """Return the pairs at `index`."""
         weight = None if self.weight is None else self.weight[index]

@@ -131,7 +131,7 @@ def calibrate(
         )
     if map_.method == "linear":
         moments = moments.uncentered()
-    weight = np.ones(len(some)) if pairs.weight is None else pairs.weight[some]
+    weight = pairs.weights[some]
     # Errors of rows left out have those of the coefficients in common: where few rows are left to tell them
     # apart by, their spread is itself uncertain, as it is to Student. A map that no row was in has none.
     freedom = np.inf if heldout else _freedom(moments.count, errors[1], weight)

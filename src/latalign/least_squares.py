@@ -248,7 +248,7 @@ def _solve_dual(pairs: Pairs, moments: Moments, *, centred: bool) -> Solution:
     x = np.subtract(pairs.source, moments.source_mean, dtype=np.float64)
     y = np.subtract(pairs.target, moments.target_mean, dtype=np.float64)
     x[:, ~moments.source_varies] = 0
-    root = np.ones(len(x)) if pairs.weight is None else np.sqrt(pairs.weight)
+    root = np.sqrt(pairs.weights)
     x, y = x * root[:, None], y * root[:, None]
     gram = x @ x.T
     if centred:

@@ -68,7 +68,7 @@ class LeaveOneOut:
         inverse = 1 / (self.spectrum.values + self.alpha)
         mapped = z @ (self.spectrum.cross * inverse[:, None]) + self.moments.target_mean
         leverage = z**2 @ inverse + (1 / self.moments.weight if self.centred else 0.0)
-        weight = np.ones(len(pairs)) if pairs.weight is None else pairs.weight
+        weight = pairs.weights
         kept = np.maximum(1 - weight * leverage, EPS)
         residual = (pairs.target - mapped) / kept[:, None]
         return pairs.target - residual, residual, leverage / kept

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from latalign._validation import Array, Rows, require_finite
 from latalign.anchors import pair_by_id
-from latalign.io.ahead import ahead
+from latalign.io.ahead import ahead, behind
 from latalign.io.arrays import Source, holds_columns, locate, open_rows, write_rows
 from latalign.io.files import is_remote, unchanged
 from latalign.io.mapfile import read_header
@@ -260,21 +260,28 @@ def map_rows(
     rows = block_rows(map_, batch_rows)
     dtype = float_of(reader)
     run = map_.kernel(dtype)
-    mapped = np.empty((rows if reader.rows is None else min(rows, reader.rows), map_.dim_target), dtype)
+    most = rows if reader.rows is None else min(rows, reader.rows)
+    mapped = [np.empty((most, map_.dim_target), dtype) for _ in range(2)]  # one of them is being written
     done = 0
-    with unchanged(reader.files):
-        for block in ahead(reader.blocks(rows, start, stop), threads):
-            out = mapped[: len(block.rows)]
+
+    def write(block: Block) -> None:
+        if second is None:
+            writer.append(block)
+            return
+        writer.append(Block(block.rows, block.beside))
+        assert block.column is not None  # a second writer is there for it
+        second.append(Block(block.column[:, None]))
+
+    with unchanged(reader.files), behind(write, threads) as append:
+        for number, block in enumerate(ahead(reader.blocks(rows, start, stop), threads)):
+            out = mapped[number % 2][: len(block.rows)]
             try:
                 run(block.rows, out)
             except ValueError:
                 if reader.rows is not None:
                     require_finite_rows(reader)
                 raise
-            away = None if radius is None else radius(block.rows)
-            writer.append(Block(out, block.beside, away if second is None else None))
-            if second is not None and away is not None:
-                second.append(Block(away[:, None]))
+            append(Block(out, block.beside, None if radius is None else radius(block.rows)))
             done += len(out)
             if progress is not None:
                 progress(done, reader.rows)

@@ -96,7 +96,7 @@ def loo_errors(pairs: Pairs, moments: Moments, alphas: Array, spectrum: Spectrum
     sums = np.zeros(len(alphas))
     for part in pairs.blocks(2048):
         x, y = _centred(part, moments)
-        weight = np.ones(len(part)) if part.weight is None else part.weight
+        weight = part.weights
         z = x @ spectrum.vectors
         leverage = weight[:, None] / moments.weight + (z**2) @ inverse
         left = 1 - leverage / np.maximum(weight, 1.0)[:, None]

@@ -73,7 +73,7 @@ class Weighed:
 def weighed(pairs: Pairs) -> Weighed:
     """Return what each pair is to count, so that those that do not correspond count little or nothing."""
     some, group = distinct(pairs)  # equal pairs are left out together: none vouches for its duplicate
-    count = np.ones(len(some)) if some.weight is None else some.weight
+    count = some.weights
     rng = np.random.default_rng(0)
     others = np.sort(rng.permutation(len(some))[:_OTHERS])
     factor = _near(some.source) * _near(some.target)

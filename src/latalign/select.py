@@ -112,7 +112,7 @@ class Folds:
         at random, for rows that follow each other may be alike. Equal pairs are there once, with the
         weight of all of them: a row could not be told from its duplicate.
         """
-        weight = np.ones(len(self.pairs)) if self.pairs.weight is None else self.pairs.weight
+        weight = self.pairs.weights
         total = np.bincount(self.group, weight)
         first = np.unique(self.group, return_index=True)[1]
         once = np.random.default_rng(_DRAWING).permutation(np.sort(first))
