@@ -10,7 +10,7 @@ from latalign.maps import AffineMap
 from latalign.moments import Moments
 
 # The relative error of the coefficients that is worth a warning.
-_WARNED = 1e-3
+_WARNED = 1e-2
 
 
 def require_moments(folds: Sequence[object], caller: str) -> None:
@@ -60,7 +60,8 @@ def warn_if_undetermined(fitted: AffineMap) -> None:
         message = (
             f"{fitted.method}: the source rows have condition {evidence.condition:.1e}, so rounding alone may "
             f"change the coefficients by {evidence.error_bound:.0e} of their size. Predictions suffer less; "
-            'use method="ridge" (alpha="auto") for coefficients that can be trusted, or float64 rows.'
+            'use method="ridge" (alpha="auto") for coefficients that can be trusted, or float64 rows and '
+            'precision="double".'
         )
     else:
         return
