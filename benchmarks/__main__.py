@@ -10,7 +10,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from benchmarks import applying, doubt, fitting, selection, streaming
+from benchmarks import applying, doubt, fitting, gpu, selection, streaming
 from benchmarks.harness import Figure
 
 SUITES = {
@@ -29,6 +29,7 @@ SUITES = {
         streaming.linear_cost,
         selection.selection,
         doubt.doubt,
+        gpu.gpu,
     )
 }
 

@@ -48,6 +48,22 @@ def test_exit_status(monkeypatch, capsys, tmp_path, value, status):
     assert (tmp_path / "out.json").exists()
 
 
+def test_the_device_suite_runs_on_whichever_there_is(monkeypatch):
+    torch = pytest.importorskip("torch")
+    gpu = importlib.import_module("benchmarks.gpu")
+    threads, rows = torch.get_num_threads(), gpu.rows
+    monkeypatch.setattr(gpu, "rows", lambda count, *dims: rows(1000, *dims))
+    monkeypatch.setattr(harness, "warm_memory", lambda: None)
+    try:
+        figures = list(gpu.gpu(1))
+    finally:
+        torch.set_num_threads(threads)
+    assert any("on a GPU: not measured" in str(figure) for figure in figures) != torch.cuda.is_available()
+    checked = [figure for figure in figures if figure.limit is not None]
+    assert len(checked) == 3
+    assert all(figure.met for figure in checked)
+
+
 FOLDERS = {
     "real_pairs": {"--embeddings"},
     "retrieval": {"--embeddings"},

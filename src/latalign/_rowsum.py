@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, Literal, Protocol, final
 
 import numpy as np
 from scipy.linalg import blas
@@ -31,7 +32,105 @@ _CANCELLED = 1024
 
 
 @final
-class Buffers:
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The rows √w (x − m) of one side of a block, where they are multiplied, and their sums.
+
+    Attributes
+    ----------
+    rows : (n, dim) array or tensor
+    total : (dim,) array
+        Σ w (x − m).
+    diagonal : (dim,) array
+        Σ w (x − m)².
+    """
+
+    rows: Any
+    total: Array
+    diagonal: Array
+
+    def in_range(self) -> bool:
+        """Tell whether no float32 product overflows, nor loses a column to underflow."""
+        least, most = _FLOAT32_SAFE
+        if not (self.diagonal < most).all():
+            return False
+        small = np.flatnonzero(self.diagonal < least)
+        return not (len(small) and bool(self.rows[:, small].any()))
+
+
+class ProductSum(Protocol):
+    """A sum of products yᵀx of blocks."""
+
+    def add(self, y: Any, x: Any) -> None:
+        """Add the product of two blocks of rows; of rows with themselves the upper triangle is enough."""
+        ...
+
+    def total(self) -> Array:
+        """Return the sum of all blocks, as an array in memory."""
+        ...
+
+
+class Multiplier(ABC):
+    """What centres and multiplies blocks: `Buffers` in memory, `latalign.torch` on a device.
+
+    Attributes
+    ----------
+    dims : tuple of int
+        The source's and the target's.
+    full : tuple of bool
+        Which sides' Gram matrices are taken.
+    narrow : bool
+        Whether blocks have float32's range, or less.
+    eps : float
+        Of the dtype that a block is summed in.
+    rounding : float
+        Of what is multiplied.
+    """
+
+    dims: tuple[int, int]
+    full: tuple[bool, bool]
+    narrow: bool
+    eps: float
+    rounding: float
+
+    @abstractmethod
+    def mean(self, rows: Any) -> Any:
+        """Return the mean of some rows in the precision that it is subtracted in, zero where it is not finite.
+
+        What is subtracted is to be known exactly: so it is that of narrow blocks only for rows that have no
+        more digits themselves.
+        """
+
+    @abstractmethod
+    def gathered(self, mean: Any) -> Array:
+        """Return a mean as a float64 array in memory."""
+
+    @abstractmethod
+    def centred(self, part: Pairs, means: tuple[Any, Any], *, wide: bool = False) -> tuple[Block, Block]:
+        """Return both sides √w (x − m) about provisional means, until the next block; wide ones in float64."""
+
+    @abstractmethod
+    def products(self, rows: int, columns: int) -> ProductSum:
+        """Return a sum of no products."""
+
+
+class Place(Protocol):
+    """Where blocks are multiplied: whatever makes a multiplier for blocks of so many rows, as `Buffers` does."""
+
+    def __call__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> Multiplier:
+        """Return a multiplier."""
+        ...
+
+
+def full_grams(grams: Grams) -> tuple[bool, bool]:
+    """Return which sides' Gram matrices are accumulated."""
+    if grams not in ("both", "source", "none"):
+        raise ValueError(f'grams is "both", "source" or "none"; got {grams!r}')
+    return grams != "none", grams == "both"
+
+
+@final
+class Buffers(Multiplier):
     """What a block is centred and multiplied in: several sums that are added to in turn may share it.
 
     Parameters
@@ -46,12 +145,39 @@ class Buffers:
     def __init__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> None:
         if precision not in ("double", "fast"):
             raise ValueError(f'precision is "double" or "fast"; got {precision!r}')
-        if grams not in ("both", "source", "none"):
-            raise ValueError(f'grams is "both", "source" or "none"; got {grams!r}')
-        self.dtype = np.dtype(np.float32 if precision == "fast" else np.float64)
-        self.dims = dims
-        self.full = grams != "none", grams == "both"
-        self.centred = tuple(np.empty((rows, dim), self.dtype) for dim in dims)
+        self._dtype = np.dtype(np.float32 if precision == "fast" else np.float64)
+        self.dims, self.full = dims, full_grams(grams)
+        self.narrow = precision == "fast"
+        self.eps = self.rounding = float(np.finfo(self._dtype).eps)
+        self._centred = tuple(np.empty((rows, dim), self._dtype) for dim in dims)
+
+    def mean(self, rows: Rows) -> Rows:
+        """Return the mean, as `Multiplier.mean` says, as often as a strip has rows.
+
+        Arrays of one shape are subtracted faster than a row from each.
+        """
+        few = rows.dtype.kind == "f" and rows.dtype.itemsize <= 4
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = rows.mean(axis=0, dtype=np.float64).astype(self._dtype if few else np.float64)
+        strip = min(max(16, _STRIP_BYTES // (len(mean) * self._dtype.itemsize)), _STRIP_ROWS)
+        return np.tile(np.where(np.isfinite(mean), mean, 0), (strip, 1))
+
+    def gathered(self, mean: Rows) -> Array:
+        """Return a mean in float64."""
+        return mean[0].astype(np.float64)
+
+    def centred(self, part: Pairs, means: tuple[Rows, Rows], *, wide: bool = False) -> tuple[Block, Block]:
+        """Return both sides about provisional means, in the buffers or in float64 of their own."""
+        root = None if part.weight is None else np.sqrt(part.weight)
+        source, target = (
+            _centred(rows, mean, root, np.empty(rows.shape) if wide else out[: len(rows)])
+            for rows, mean, out in zip((part.source, part.target), means, self._centred, strict=True)
+        )
+        return source, target
+
+    def products(self, rows: int, columns: int) -> ProductSum:
+        """Return a sum of no products."""
+        return _Products(rows, columns, self._dtype)
 
 
 class NotFinite(ArithmeticError):
@@ -74,15 +200,15 @@ class RowSum:
     ----------
     first : Pairs
         The block that the provisional means are taken of, which should be added first.
-    buffers : Buffers
+    multiplier : Multiplier
     """
 
-    def __init__(self, first: Pairs, buffers: Buffers) -> None:
+    def __init__(self, first: Pairs, multiplier: Multiplier) -> None:
         self._count = 0
-        self._rounding = float(np.finfo(buffers.dtype).eps)
-        self._source = _Side(first.source, buffers.centred[0], full=buffers.full[0])
-        self._target = _Side(first.target, buffers.centred[1], full=buffers.full[1])
-        self._yx = _Products(buffers.dims[1], buffers.dims[0], buffers.dtype)
+        self._multiplier = multiplier
+        self._means = multiplier.mean(first.source), multiplier.mean(first.target)
+        self._source, self._target = (_Side(multiplier, self._means[side], side) for side in (0, 1))
+        self._yx = multiplier.products(*multiplier.dims[::-1])
 
     def add(self, part: Pairs) -> bool:
         """Add a block; return False, and leave the sum as it is, where another mean is called for.
@@ -93,14 +219,10 @@ class RowSum:
             If the block holds NaN or infinity, or its squares overflow.
         """
         weight = float(len(part)) if part.weight is None else float(part.weight.sum())
-        root = None if part.weight is None else np.sqrt(part.weight)
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            source = self._source.centred(part.source, root)
-            target = self._target.centred(part.target, root)
-            if not (source.in_range() and target.in_range()):
-                # Out of float32's range: this block is multiplied in float64 instead.
-                source = self._source.centred(part.source, root, wide=True)
-                target = self._target.centred(part.target, root, wide=True)
+        source, target = self._multiplier.centred(part, self._means)
+        if self._multiplier.narrow and not (source.in_range() and target.in_range()):
+            # Out of float32's range: this block is multiplied in float64 instead.
+            source, target = self._multiplier.centred(part, self._means, wide=True)
         # No cross product is larger than the squares of its two columns.
         if not all(np.isfinite(block.diagonal).all() for block in (source, target)):
             raise NotFinite
@@ -128,7 +250,7 @@ class RowSum:
             "yy_diagonal": yy_diagonal,
             "source_gram": xx,
             "target_gram": yy,
-            "rounding": self._rounding,
+            "rounding": self._multiplier.rounding,
         }
 
 
@@ -172,74 +294,42 @@ def _added(into: Rows, y: Rows, x: Rows, gemm: Callable[..., Rows], syrk: Callab
     return gemm(1.0, y.T, x.T, beta=1.0, c=into, trans_b=True, overwrite_c=True)
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """The rows √w (x − m) of a block, their sums √w · rows, and the sums of their squares."""
-
-    rows: Rows
-    total: Array
-    diagonal: Array
-
-    def in_range(self) -> bool:
-        """Tell whether no float32 product overflows, nor loses a column to underflow."""
-        if self.rows.dtype == np.float64:
-            return True
-        least, most = _FLOAT32_SAFE
-        if not (self.diagonal < most).all():
-            return False
-        small = np.flatnonzero(self.diagonal < least)
-        return not (len(small) and self.rows[:, small].any())
-
-
-@final
-class _Side:
-    """One side's sums about its provisional mean, and the buffer of its blocks."""
-
-    def __init__(self, first: Rows, buffer: Rows, *, full: bool) -> None:
-        dim, dtype = first.shape[1], buffer.dtype
-        # In the precision that the difference is taken in, so that what is subtracted is known exactly:
-        # of float32 blocks only for rows that have no more digits themselves.
-        narrow = first.dtype.kind == "f" and first.dtype.itemsize <= 4
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = first.mean(axis=0, dtype=np.float64).astype(dtype if narrow else np.float64)
-        mean = np.where(np.isfinite(mean), mean, 0)
-        self.provisional = mean.astype(np.float64)
-        # As many copies as a strip has rows: arrays of one shape are subtracted faster than a row from each.
-        strip = min(max(16, _STRIP_BYTES // (dim * dtype.itemsize)), _STRIP_ROWS)
-        self._means: Rows = np.tile(mean, (strip, 1))
-        self.weight, self.total, self.diagonal = 0.0, np.zeros(dim), np.zeros(dim)
-        self._gram = _Products(dim, dim, dtype) if full else None
-        self._buffer = buffer
-        self._eps = float(np.finfo(dtype).eps)
-
-    def centred(self, rows: Rows, root: Array | None, *, wide: bool = False) -> _Block:
-        """Return √w (x − m) for the provisional mean m, in the buffer or in float64 of its own."""
-        out = np.empty(rows.shape) if wide else self._buffer[: len(rows)]
-        dim = rows.shape[1]
-        total, diagonal = np.zeros(dim), np.zeros(dim)
-        roots = np.ones(len(rows), out.dtype) if root is None else root.astype(out.dtype)
-        step = len(self._means)
+def _centred(rows: Rows, means: Rows, root: Array | None, out: Rows) -> Block:
+    """Write √w (x − m) for the provisional mean m, strip by strip, and sum what was written."""
+    dim = rows.shape[1]
+    total, diagonal = np.zeros(dim), np.zeros(dim)
+    roots = np.ones(len(rows), out.dtype) if root is None else root.astype(out.dtype)
+    step = len(means)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
             strip = out[part]
-            self._centre(rows[part], strip)
+            if out.dtype == np.float64 and rows.dtype == np.float32:
+                # Cast first: a subtraction of float32 operands rounds in float32, whatever `out` is.
+                np.copyto(strip, rows[part])
+                strip -= means[: len(strip)]
+            else:
+                # The difference of wider rows is rounded once, when it is stored.
+                np.subtract(rows[part], means[: len(strip)], out=strip, casting="same_kind")
             if root is not None:
                 strip *= roots[part, None]
             total += roots[part] @ strip
             diagonal += np.einsum("ij,ij->j", strip, strip)
-        return _Block(out, total, diagonal)
+    return Block(out, total, diagonal)
 
-    def _centre(self, rows: Rows, out: Rows) -> None:
-        if out.dtype == np.float64 and rows.dtype == np.float32:
-            # Cast first: a subtraction of float32 operands rounds in float32, whatever `out` is.
-            np.copyto(out, rows)
-            out -= self._means[: len(out)]
-        else:
-            # The difference of wider rows is rounded once, when it is stored.
-            np.subtract(rows, self._means[: len(out)], out=out, casting="same_kind")
 
-    def is_far(self, block: _Block, weight: float) -> bool:
+@final
+class _Side:
+    """One side's sums about its provisional mean."""
+
+    def __init__(self, multiplier: Multiplier, mean: Any, side: int) -> None:
+        dim = multiplier.dims[side]
+        self.provisional = multiplier.gathered(mean)
+        self.weight, self.total, self.diagonal = 0.0, np.zeros(dim), np.zeros(dim)
+        self._gram = multiplier.products(dim, dim) if multiplier.full[side] else None
+        self._eps = multiplier.eps
+
+    def is_far(self, block: Block, weight: float) -> bool:
         """Tell whether the block's own mean lies further from the provisional one than its spread.
 
         While none does, at most one bit cancels when the mean is corrected in the end. The spread
@@ -251,7 +341,7 @@ class _Side:
         rounding = weight * (64 * self._eps * self.provisional) ** 2
         return bool((away > spread + rounding).any())
 
-    def add(self, block: _Block, weight: float) -> None:
+    def add(self, block: Block, weight: float) -> None:
         self.weight += weight
         self.total += block.total
         self.diagonal += block.diagonal

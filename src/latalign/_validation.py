@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, final
@@ -49,17 +49,22 @@ def as_rows(values: ArrayLike, name: str, *, dim: int | None = None) -> Rows:
             f"{name} needs an array of real numbers of shape (rows, dimensions); "
             f"got {type(values).__name__}, which is not one ({error})"
         ) from error
-    if rows.ndim != 2:
-        hint = _HINTS.get(rows.ndim, " Flatten each item to one row first.")
-        raise ValueError(f"{name} needs a 2-D array (rows, dimensions); got shape {rows.shape}.{hint}")
-    if rows.shape[0] == 0 or rows.shape[1] == 0:
-        raise ValueError(f"{name} needs at least one row and one dimension; got shape {rows.shape}")
-    if dim is not None and rows.shape[1] != dim:
+    require_matrix(rows.shape, name, dim=dim)
+    return rows
+
+
+def require_matrix(shape: tuple[int, ...], name: str, *, dim: int | None = None) -> None:
+    """Raise a ValueError where a shape is not that of rows, of `dim` dimensions if it is given."""
+    if len(shape) != 2:
+        hint = _HINTS.get(len(shape), " Flatten each item to one row first.")
+        raise ValueError(f"{name} needs a 2-D array (rows, dimensions); got shape {shape}.{hint}")
+    if shape[0] == 0 or shape[1] == 0:
+        raise ValueError(f"{name} needs at least one row and one dimension; got shape {shape}")
+    if dim is not None and shape[1] != dim:
         raise ValueError(
-            f"{name} needs rows of {dim} dimensions; got {rows.shape[1]} (shape {rows.shape}). "
+            f"{name} needs rows of {dim} dimensions; got {shape[1]} (shape {shape}). "
             "Give the rows of the space that the map starts from."
         )
-    return rows
 
 
 def all_finite(block: Rows) -> bool:
@@ -80,17 +85,29 @@ def all_finite(block: Rows) -> bool:
 
 def require_finite(rows: Rows, name: str) -> None:
     """Raise a ValueError that counts the rows with NaN or infinity, if there are any."""
-    bad, first = 0, -1
-    for start in range(0, len(rows), _SCAN_ROWS):
-        block = rows[start : start + _SCAN_ROWS]
-        if all_finite(block):
-            continue
-        where = np.flatnonzero(~np.isfinite(block).all(axis=1))
-        first = first if bad else start + int(where[0])
-        bad += len(where)
-    if bad:
+    blocks = (rows[start : start + _SCAN_ROWS] for start in range(0, len(rows), _SCAN_ROWS))
+    refuse_rows((~finite_rows(block) for block in blocks), name)
+
+
+def finite_rows(block: Rows) -> NDArray[np.bool_]:
+    """Return of every row whether all its values are finite."""
+    if all_finite(block):
+        return np.ones(len(block), np.bool_)
+    return np.asarray(np.isfinite(block).all(axis=1))
+
+
+def refuse_rows(bad: Iterable[NDArray[np.bool_]], name: str) -> None:
+    """Raise a ValueError that counts the rows of blocks which hold NaN or infinity, if there are any."""
+    done, found, first = 0, 0, -1
+    for block in bad:
+        where = np.flatnonzero(block)
+        if len(where) and not found:
+            first = done + int(where[0])
+        found += len(where)
+        done += len(block)
+    if found:
         raise ValueError(
-            f"{name} needs finite values; {bad} of {len(rows)} rows contain NaN or infinity "
+            f"{name} needs finite values; {found} of {done} rows contain NaN or infinity "
             f"(the first is row {first}). Remove or repair those rows."
         )
 
@@ -109,6 +126,15 @@ def as_weights(sample_weight: ArrayLike | None, count: int) -> Array | None:
     if not (weights > 0).any():
         raise ValueError("sample_weight needs at least one weight above zero; all are zero")
     return weights
+
+
+def require_as_many(source: int, target: int, caller: str) -> None:
+    """Raise a ValueError where the two sides have different numbers of rows."""
+    if source != target:
+        raise ValueError(
+            f"{caller} needs rows that correspond: X has {source} rows, Y has {target}. "
+            "Pair them first, by order or by id (latalign.pair_by_id)."
+        )
 
 
 def as_generator(random_state: int | np.random.Generator | None, caller: str) -> np.random.Generator:
@@ -168,11 +194,7 @@ class Pairs:
         """Check the two arrays against each other and drop the rows that weigh nothing."""
         source = as_rows(X, f"{caller}: the source X")
         target = as_rows(Y, f"{caller}: the target Y")
-        if len(source) != len(target):
-            raise ValueError(
-                f"{caller} needs rows that correspond: X has {len(source)} rows, Y has {len(target)}. "
-                "Pair them first, by order or by id (latalign.pair_by_id)."
-            )
+        require_as_many(len(source), len(target), caller)
         weight = as_weights(sample_weight, len(source))
         if weight is not None and not weight.all():
             kept = np.flatnonzero(weight)

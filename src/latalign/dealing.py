@@ -19,7 +19,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from latalign._rowsum import Buffers, Grams, NotFinite, Precision, overflow
+from latalign._rowsum import Buffers, Grams, Multiplier, NotFinite, Place, Precision, overflow
 from latalign._validation import Pairs, Rows
 from latalign.engine import Engine
 from latalign.io.ahead import ahead
@@ -175,6 +175,7 @@ def deal_out(
     deal: Deal,
     *,
     threads: int | None = None,
+    place: Place = Buffers,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> Dealt:
     """Read all pairs once.
@@ -185,6 +186,8 @@ def deal_out(
     deal : Deal
     threads : int, optional
         With two or more, blocks are read ahead.
+    place : Place
+        Where they are multiplied.
     progress : callable, optional
         Called after every block with the number of pairs that are done, and of all pairs.
 
@@ -198,7 +201,7 @@ def deal_out(
     total, start = None, 0
     try:
         while (first := next(blocks, None)) is not None:
-            part = _sums(chain([first], islice(blocks, _part_rows(rows) // rows - 1)), deal, start)
+            part = _sums(chain([first], islice(blocks, _part_rows(rows) // rows - 1)), deal, start, place)
             total = part if total is None else total + part
             start += _part_rows(rows)
     except NotFinite:
@@ -278,15 +281,17 @@ def _told(
             progress(done, count)
 
 
-def _sums(blocks: Iterable[Pairs], deal: Deal, start: int) -> Dealt:
+def _sums(blocks: Iterable[Pairs], deal: Deal, start: int, place: Place = Buffers) -> Dealt:
     """Return what is known of the pairs of some blocks, the first of which has the number `start`."""
     blocks = iter(blocks)
     first = next(blocks)
     dims = first.dims
-    buffers = Buffers(max(_GATHERED, len(first)), dims, deal.precision, deal.grams)
+    multiplier = place(max(_GATHERED, len(first)), dims, deal.precision, deal.grams)
     samplers = _samplers(deal, dims)
-    held = _Gathered(buffers)
-    folds = [MomentSum(buffers) if deal.n_folds == 1 else _Gathered(buffers) for _ in range(deal.n_folds)]
+    held = _Gathered(multiplier)
+    folds = [
+        MomentSum(multiplier) if deal.n_folds == 1 else _Gathered(multiplier) for _ in range(deal.n_folds)
+    ]
     for block in chain([first], blocks):
         number = deal.numbers(block)
         held.add(block.take(np.flatnonzero(number == deal.n_folds)))
@@ -312,8 +317,8 @@ def _samplers(deal: Deal, dims: tuple[int, int]) -> list[Sampler]:
 class _Gathered:
     """A sum of pairs that come a few at a time: they are multiplied when there are enough of them."""
 
-    def __init__(self, buffers: Buffers) -> None:
-        self._sum = MomentSum(buffers)
+    def __init__(self, multiplier: Multiplier) -> None:
+        self._sum = MomentSum(multiplier)
         self._rows: Pairs | None = None
         self._count = 0
 

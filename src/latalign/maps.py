@@ -178,12 +178,8 @@ class AffineMap:
         `out` has the given dtype. It raises a ValueError, in the name of `caller`, that counts the bad
         rows of a block which holds NaN or infinity.
         """
-        work = np.dtype(np.float64 if dtype == np.float64 or not self._fits_float32() else np.float32)
-        # The mean is rounded before it is subtracted, and what the rounding moved is put right in the
-        # offset: so the difference is exact and nothing is lost where means are large.
-        mean = self.source_mean.astype(work)
-        matrix = self.matrix.astype(work)
-        offset = (self.target_mean + (mean - self.source_mean) @ self.matrix).astype(work)
+        mean, matrix, offset = self.constants(dtype)
+        work = matrix.dtype
         # Pieces of a block go through every step while they are in the cache.
         centred = np.empty((_PIECE_ROWS, self.dim_source), work)
         product = np.empty((_PIECE_ROWS, self.dim_target), work) if dtype != work else None
@@ -207,6 +203,17 @@ class AffineMap:
                         )
 
         return run
+
+    def constants(self, dtype: np.dtype[Any]) -> tuple[Rows, Rows, Rows]:
+        """Return m, W and b of (x − m) W + b, in the dtype in which rows of a dtype are multiplied.
+
+        The mean is rounded before it is subtracted, and what the rounding moved is put right in the offset:
+        so the difference is exact and nothing is lost where means are large.
+        """
+        work = np.dtype(np.float64 if dtype == np.float64 or not self._fits_float32() else np.float32)
+        mean = self.source_mean.astype(work)
+        offset = self.target_mean + (mean - self.source_mean) @ self.matrix
+        return mean, self.matrix.astype(work), offset.astype(work)
 
     def _fits_float32(self) -> bool:
         """Tell whether float32 has room for every coefficient: none becomes zero, denormal or infinite."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from latalign._linalg import EPS
-from latalign._rowsum import Buffers, Grams, NotFinite, Precision, RowSum, overflow
+from latalign._rowsum import Buffers, Grams, Multiplier, NotFinite, Precision, RowSum, overflow
 from latalign._validation import Array, Pairs
 
 if TYPE_CHECKING:
@@ -348,12 +348,12 @@ class MomentSum:
 
     Parameters
     ----------
-    buffers : Buffers
-        For blocks as large as will come; sums that are added to in turn may share them.
+    multiplier : Multiplier
+        For blocks as large as will come; sums that are added to in turn may share it.
     """
 
-    def __init__(self, buffers: Buffers) -> None:
-        self._buffers = buffers
+    def __init__(self, multiplier: Multiplier) -> None:
+        self._multiplier = multiplier
         self._done: Moments | None = None
         self._here: RowSum | None = None
 
@@ -366,17 +366,17 @@ class MomentSum:
             If the block holds NaN or infinity, or its squares overflow.
         """
         if self._here is None:
-            self._here = RowSum(part, self._buffers)
+            self._here = RowSum(part, self._multiplier)
         if not self._here.add(part):
             # The rows have moved away (sorted data, say): go on about another mean.
             self._done = self.moments()
-            self._here = RowSum(part, self._buffers)
+            self._here = RowSum(part, self._multiplier)
             self._here.add(part)
 
     def moments(self) -> Moments:
         """Return the moments of all that was added; of nothing, those of no rows."""
         if self._here is None:
-            return Moments.zero(*self._buffers.dims)
+            return Moments.zero(*self._multiplier.dims)
         here = Moments(**self._here.total())
         return here if self._done is None else self._done + here
 

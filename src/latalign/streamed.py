@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from latalign import comparison, evaluation, heldout
+from latalign._rowsum import Buffers, Place
 from latalign._validation import Pairs, Rows, as_generator, require_folds
 from latalign.agreement import Progress, measured
 from latalign.dealing import Deal, Dealt, Sample, deal_out, deal_out_on
@@ -54,6 +55,7 @@ def fit_files(
     progress: Progress | None = None,
     refuse_unrelated: bool = False,
     engine: Engine | None = None,
+    place: Place = Buffers,
     **parameters: Any,
 ) -> HeldoutFit:
     """Fit a map to the pairs of two sources of any size, and measure its recipe on some that it does not see.
@@ -95,6 +97,9 @@ def fit_files(
         `latalign.distributed`: the map is bit for bit that of one process with as many `threads`, of which
         each of its calls has one unless given. Its workers reach the sources by the same paths. The pairs
         are then those by order.
+    place : Place
+        Where rows that are streamed are multiplied: by NumPy unless given, on a GPU with
+        ``latalign.torch.Place("cuda")``.
     **parameters
         The parameters of the method: alpha, rank, reflection, power.
 
@@ -132,6 +137,8 @@ def fit_files(
     options = {"scoring": scoring, "n_folds": n_folds, "precision": precision}
     options |= {name: value for name, value in parameters.items() if value is not None}
     if engine is not None:
+        if place is not Buffers:
+            raise ValueError("an engine's workers multiply by NumPy: give an engine or a place, not both")
         if id_column is not None:
             raise ValueError(
                 "an engine reads pairs by their order; rows that are joined by an id have none. Leave the engine "
@@ -153,7 +160,7 @@ def fit_files(
                 "pairs and give latalign.fit a sample_weight."
             )
         if engine is None:
-            dealt_out = partial(deal_out, pairs, threads=threads, progress=progress)
+            dealt_out = partial(deal_out, pairs, threads=threads, place=place, progress=progress)
         else:
             assert isinstance(pairs, PairedRows)  # by order, as was required
             dealt_out = partial(deal_out_on, engine, pairs, threads=threads, progress=progress)

@@ -86,6 +86,7 @@ def test_for_people(folder):
         ("--alpha", "1"),
         ("--id-column", "id"),
         ("--engine", "dask"),
+        ("--device", "cuda"),
     ],
 )
 def test_what_is_about_pairs_is_refused(folder, option):

@@ -140,6 +140,62 @@ def test_moments_of_batches(data, rows, precision):
         assert (moments.yy_diagonal >= 0).all()
 
 
+@given(st.data(), paired(), st.sampled_from(["double", "fast"]), st.booleans())
+def test_moments_on_a_device(data, rows, precision, in_batches):
+    pytest.importorskip("torch")
+    from latalign.torch import accumulate, moments
+
+    X, Y = rows
+    w = data.draw(weights(len(X)))
+    check = unchanged(X, Y)
+    expected = answers(lambda: Moments.of(X, Y, sample_weight=w), *FEW)
+    if in_batches and w is None:
+        cut = data.draw(st.integers(1, len(X) - 1))
+        parts = [(X[:cut], Y[:cut]), (X[cut:], Y[cut:])]
+        found = answers(lambda: accumulate(parts, device="cpu", precision=precision))
+    else:
+        found = answers(lambda: moments(X, Y, sample_weight=w, device="cpu", precision=precision), *FEW)
+    check()
+    assert (found is None) == (expected is None)
+    if found is None:
+        return
+    assert found.count == expected.count
+    scale = np.sqrt(np.outer(expected.xx_diagonal, expected.yy_diagonal))
+    # What a mean may be off by, seen from the spread.
+    means = np.outer(*(np.abs(side.astype(np.float64)).max(axis=0) for side in (X, Y)))
+    relative, rounding = (1e-12, 1e-28) if precision == "double" else (1e-5, 1e-13)
+    tolerance = relative * scale + rounding * expected.weight * means + 1e-300
+    assert (np.abs(found.xy - expected.xy) <= tolerance).all()
+    assert (found.xx_diagonal >= 0).all()
+
+
+@given(paired())
+def test_apply_on_a_device(rows):
+    torch = pytest.importorskip("torch")
+    from latalign.torch import apply
+
+    X, Y = rows
+    map_ = answers(lambda: latalign.fit(X, Y, "affine"))
+    if map_ is None:
+        return
+    check = unchanged(X, Y)
+    expected = answers(lambda: map_(X))
+    found = answers(lambda: apply(map_, X, device="cpu"))
+    by_tensor = answers(lambda: apply(map_, torch.from_numpy(X.copy())))
+    check()
+    assert (found is None) == (by_tensor is None) == (expected is None)
+    if found is None:
+        return
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, by_tensor.numpy())
+    eps = 4 * np.finfo(found.dtype if found.dtype != np.float16 else np.float32).eps
+    sizes = np.abs(X.astype(np.float64) - map_.source_mean) @ np.abs(map_.matrix)
+    sizes += np.abs(map_.target_mean) + np.abs((map_.source_mean * 1e-7) @ map_.matrix)
+    error = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+    half = 1e-3 if found.dtype == np.float16 else 0.0
+    assert (error <= eps * X.shape[1] * sizes + half * np.abs(expected) + 1e-7 * bool(half) + 1e-300).all()
+
+
 @given(paired(), st.sampled_from(["auto", *METHODS]))
 def test_fit_moments_and_cross_validate(rows, method):
     X, Y = rows

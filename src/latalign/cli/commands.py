@@ -13,9 +13,11 @@ from latalign._version import __version__
 from latalign.cli.options import (
     FILES,
     call_is_right,
+    device_option,
     engine_options,
     json_option,
     map_json,
+    multiplied_on,
     pairing,
     print_json,
     print_parts,
@@ -142,6 +144,7 @@ def main() -> None:
 @click.option("--target-name", metavar="TEXT", help="The name of the target model, kept in the map file.")
 @click.option("--dataset", metavar="TEXT", help="The name of the data, kept in the map file.")
 @threads_option
+@device_option
 @engine_options
 @json_option
 @debug_option
@@ -170,6 +173,7 @@ def fit(
     target_name: str | None,
     dataset: str | None,
     threads: int | None,
+    device: str,
     engine: str | None,
     scheduler: str | None,
     workers: int | None,
@@ -197,6 +201,8 @@ def fit(
     _require_parameters(method, given)
     if engine is not None and id_column is not None:
         raise click.UsageError("--engine reads pairs by their order, and goes without --id-column")
+    if engine is not None and device != "cpu":
+        raise click.UsageError(f"--engine multiplies on processors, and goes without --device {device}")
     if curve and scoring != "mse":
         raise click.UsageError(f"--curve is of squared errors and goes with --scoring mse; got {scoring}")
     if curve and method != "auto" and METHODS[method].ranks:
@@ -218,6 +224,7 @@ def fit(
             progress=advance,
             refuse_unrelated=not force,
             engine=running,
+            place=multiplied_on(device),
             **given,
         )
         fitted, learned = found.map, None

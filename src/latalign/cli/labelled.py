@@ -27,6 +27,7 @@ _OF_PAIRS = [
     "uncertainty",
     "force",
     "threads",
+    "device",
     "engine",
     "scheduler",
     "workers",

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from latalign._rowsum import Buffers, Place
 from latalign.cli.parameters import RowsFile
 from latalign.engine import Engine
 from latalign.maps import AffineMap
@@ -69,6 +70,24 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = add(command)
     return command
+
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where rows that are streamed are multiplied: cuda is a GPU, and needs the extra torch.",
+)
+
+
+def multiplied_on(device: str) -> Place:
+    """Return the place that --device names."""
+    if device == "cpu":
+        return Buffers
+    from latalign import torch
+
+    return torch.Place(device)
 
 
 def started(

@@ -14,20 +14,27 @@ except ModuleNotFoundError as error:
     ) from error
 
 from latalign.stitching import StitchingMap
+from latalign.torch.applying import apply
 from latalign.torch.capture import capture
 from latalign.torch.layers import fold_into, to_linear
+from latalign.torch.products import Place
 from latalign.torch.relative import Relative, RelativeEncoder
 from latalign.torch.stitched import Stitched
 from latalign.torch.stitching import fit_stitching, to_sequential
+from latalign.torch.summing import accumulate, moments
 
 __all__ = [
+    "Place",
     "Relative",
     "RelativeEncoder",
     "Stitched",
     "StitchingMap",
+    "accumulate",
+    "apply",
     "capture",
     "fit_stitching",
     "fold_into",
+    "moments",
     "to_linear",
     "to_sequential",
 ]

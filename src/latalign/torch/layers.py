@@ -46,7 +46,7 @@ def to_linear(
     >>> layer(torch.tensor([[1.0, 2.0]])).tolist()
     [[3.0, 1.0]]
     """
-    _require_affine(map, "to_linear")
+    require_affine(map, "to_linear")
     dtype = torch.get_default_dtype() if dtype is None else dtype
     if not dtype.is_floating_point:
         raise TypeError(f"to_linear needs a floating-point dtype; got {dtype}")
@@ -98,7 +98,7 @@ def fold_into(map: AffineMap, linear: nn.Linear, *, side: Literal["input", "outp
     >>> decoder(torch.ones(4, 3)).shape
     torch.Size([4, 5])
     """
-    _require_affine(map, "fold_into")
+    require_affine(map, "fold_into")
     if not isinstance(linear, nn.Linear):
         raise TypeError(
             f"fold_into needs an nn.Linear to fold the map into; got {type(linear).__name__}. "
@@ -131,7 +131,8 @@ def _affine(linear: nn.Linear) -> AffineMap:
     return AffineMap.of(weight.T, bias)
 
 
-def _require_affine(map: object, caller: str) -> None:
+def require_affine(map: object, caller: str) -> None:
+    """Raise a TypeError for what is no AffineMap."""
     if not isinstance(map, AffineMap):
         raise TypeError(
             f"{caller} needs an AffineMap (what latalign.fit returns); got {type(map).__name__}, "

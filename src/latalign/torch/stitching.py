@@ -20,6 +20,7 @@ from latalign.evidence import StitchingEvidence
 from latalign.maps import AffineMap
 from latalign.select import groups_of, held_out
 from latalign.stitching import StitchingMap
+from latalign.torch.device import usable
 from latalign.torch.layers import to_linear
 from latalign.torch.threads import one_thread
 
@@ -120,7 +121,9 @@ def fit_stitching(
     True
     """
     began = time.perf_counter()
-    recipe = _Recipe(k, lr, batch, max_epochs, patience, holdout, _usable(device))
+    recipe = _Recipe(
+        k, lr, batch, max_epochs, patience, holdout, usable(device, "fit_stitching", torch.float32)
+    )
     pairs = Pairs.of(X, Y, caller="fit_stitching")
     if len(pairs) < 2:
         raise ValueError(f"fit_stitching needs at least 2 pairs of rows; got {len(pairs)}")
@@ -264,14 +267,6 @@ class _Scaled:
         root = math.sqrt(float(np.square(values, dtype=np.float64).mean()))
         values /= root
         return _Scaled(values, mean, largest * root)
-
-
-def _usable(device: torch.device | str) -> torch.device:
-    try:
-        return torch.empty(0, device=torch.device(device)).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"fit_stitching: {device!r} is no device that works here ({reason})") from error
 
 
 def _held_out(pairs: Pairs, holdout: float, rng: np.random.Generator) -> NDArray[np.bool_]:

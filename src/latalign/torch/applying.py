@@ -1,0 +1,150 @@
+"""A map applied on a device: to tensors where they lie, and to arrays on their way through a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final, overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from latalign._validation import Rows, refuse_rows
+from latalign.maps import AffineMap
+from latalign.torch.device import (
+    AnyRows,
+    as_any_rows,
+    as_floats,
+    bad_rows,
+    computed,
+    device_for,
+    dtype_of,
+    exactly,
+    recorded,
+)
+from latalign.torch.layers import require_affine
+from latalign.torch.products import rows_at_once
+from latalign.torch.sending import host_buffer, sent
+
+_CALLER = "latalign.torch.apply"
+
+
+@overload
+def apply(
+    map_: AffineMap, rows: Tensor, *, device: torch.device | str | None = None, out: Tensor | None = None
+) -> Tensor: ...
+@overload
+def apply(
+    map_: AffineMap, rows: ArrayLike, *, device: torch.device | str | None = None, out: Rows | None = None
+) -> Rows: ...
+def apply(
+    map_: AffineMap, rows: Any, *, device: torch.device | str | None = None, out: Any = None
+) -> AnyRows:
+    """Map rows on a device: what ``map_(rows)`` returns, in the precision that it has.
+
+    The two means of the map are kept apart: where means are large, the one bias of `to_linear` loses digits.
+    Arrays, memory maps and tensors elsewhere go to the device and come back block by block, which a GPU does
+    beside its work.
+
+    Parameters
+    ----------
+    map_ : AffineMap
+    rows : tensor or array-like of shape (n, dim_source)
+    device : torch.device or str, optional
+        Where the rows are multiplied: where the tensor lies unless given; for an array a GPU where there is
+        one.
+    out : tensor or array of shape (n, dim_target), optional
+        What to write to, such as a memory map, of the dtype that is returned.
+
+    Returns
+    -------
+    tensor or array of shape (n, dim_target)
+        Tensors for a tensor, beside it, and an array for anything else; `out` where it is given. In the dtype
+        of the rows where that is float16, bfloat16, float32 or float64, else in float64. The first two are
+        multiplied in float32.
+
+    Raises
+    ------
+    TypeError
+        If the map is not affine, or the rows are not real numbers.
+    ValueError
+        If the rows are not 2-D, not `dim_source` wide or not finite, a value overflows its dtype, `out` does
+        not fit, or the device does not work.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from latalign import AffineMap
+    >>> from latalign.torch import apply
+    >>> apply(AffineMap.of([[0.0, 1.0], [-1.0, 0.0]], [5.0, 0.0]), torch.tensor([[1.0, 2.0]]))
+    tensor([[3., 1.]])
+    """
+    require_affine(map_, "apply")
+    rows = as_any_rows(rows, _CALLER, dim=map_.dim_source)
+    where = device_for(device, [rows], _CALLER)
+    dtype = computed(dtype_of(rows))
+    with exactly(where):
+        out = _output(out, rows, map_, dtype)
+        constants = map_.constants(np.dtype(np.float64 if dtype == torch.float64 else np.float32))
+        mean, matrix, offset = (torch.from_numpy(values).to(where) for values in constants)
+        count = min(rows_at_once((map_.dim_source, map_.dim_target), "fast", where), len(rows))
+        parts = [slice(start, start + count) for start in range(0, len(rows), count)]
+        # Blocks whose place is elsewhere come by way of one of two buffers in memory, in turn.
+        stays = isinstance(out, Tensor) and out.device == where
+        buffers = [None if stays else host_buffer(count, map_.dim_target, dtype, where) for _ in range(2)]
+        flags = [host_buffer(1, 1, torch.bool, where) for _ in range(2)]
+        mapped = []
+        for number, (block,) in enumerate(sent(([rows[part]] for part in parts), [rows], count, where)):
+            part, buffer, flag = parts[number], buffers[number % 2], flags[number % 2]
+            values = torch.addmm(offset, as_floats(block) - mean, matrix).to(dtype)
+            # NaN and infinity go through a product, whatever it is with.
+            flag.copy_(torch.isfinite(values).all(), non_blocking=True)
+            here = out[part] if buffer is None else buffer[: len(values)]
+            here.copy_(values, non_blocking=True)
+            mapped.append(_Mapped(part, None if buffer is None else here, flag, recorded(where)))
+            if number:
+                mapped.pop(0).write(out, rows, parts)  # while the device works on the one after it
+        mapped.pop(0).write(out, rows, parts)
+    return out
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Mapped:
+    """A block that the device was asked to map: where it will lie, unless that is where it belongs."""
+
+    part: slice
+    rows: Tensor | None
+    finite: Tensor
+    wait: Callable[[], object]
+
+    def write(self, out: Any, rows: AnyRows, parts: Sequence[slice]) -> None:
+        """Wait for it, and write it where it belongs."""
+        self.wait()
+        if not self.finite.item():
+            refuse_rows((bad_rows(rows[part]) for part in parts), _CALLER)
+            raise ValueError(f"{_CALLER}: mapped rows overflow {out.dtype}; give rows of a wider dtype")
+        if self.rows is not None and isinstance(out, Tensor):
+            out[self.part].copy_(self.rows)
+        elif self.rows is not None:
+            np.copyto(out[self.part], self.rows.numpy())
+
+
+def _output(out: Any, rows: AnyRows, map_: AffineMap, dtype: torch.dtype) -> Any:
+    """Return what mapped rows are written to, which must fit where it is given."""
+    size: Any = (len(rows), map_.dim_target)
+    if isinstance(rows, Tensor):
+        made: AnyRows = torch.empty(size, dtype=dtype, device=rows.device)
+    else:
+        made = np.empty(size, rows.dtype if rows.dtype.kind == "f" else np.float64)
+    if out is None:
+        return made
+    kind = Tensor if isinstance(rows, Tensor) else np.ndarray
+    if not isinstance(out, kind) or tuple(out.shape) != size or out.dtype != made.dtype:
+        raise ValueError(
+            f"{_CALLER} needs an out that is a {kind.__name__} of shape {size} and {made.dtype}, as the rows are; "
+            f"got a {type(out).__name__} of shape {getattr(out, 'shape', None)} and {getattr(out, 'dtype', None)}"
+        )
+    return out
