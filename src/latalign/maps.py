@@ -17,7 +17,7 @@ from latalign.io.mapfile import FORMAT, FORMAT_WITH_UNCERTAINTY, MapHeader, read
 from latalign.uncertainty import Uncertainty
 
 _BLOCK_ROWS = 4096
-_PIECE_ROWS = 512
+_PIECE_ROWS = 1024
 
 
 @runtime_checkable
@@ -180,8 +180,10 @@ class AffineMap:
         """
         mean, matrix, offset = self.constants(dtype)
         work = matrix.dtype
+        # A column of ones beside the rows, so that the product adds the offset: no pass of its own.
+        matrix = np.vstack([matrix, offset])
         # Pieces of a block go through every step while they are in the cache.
-        centred = np.empty((_PIECE_ROWS, self.dim_source), work)
+        centred = np.ones((_PIECE_ROWS, self.dim_source + 1), work)
         product = np.empty((_PIECE_ROWS, self.dim_target), work) if dtype != work else None
 
         def run(block: Rows, out: Rows) -> None:
@@ -190,9 +192,8 @@ class AffineMap:
                     rows, into = block[start : start + _PIECE_ROWS], out[start : start + _PIECE_ROWS]
                     source = centred[: len(rows)]
                     target = into if product is None else product[: len(rows)]
-                    np.subtract(rows, mean, out=source, casting="same_kind")
+                    np.subtract(rows, mean, out=source[:, :-1], casting="same_kind")
                     np.matmul(source, matrix, out=target)
-                    target += offset
                     if product is not None:
                         into[...] = target
                     # NaN and infinity go through a product, whatever it is with.
