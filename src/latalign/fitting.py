@@ -247,13 +247,22 @@ def solve_folds(
         row = METHODS[chosen.method]
         # What is found by leave-one-out is found anew on all pairs, where the rows are in reach.
         given = {} if row.leaves_one_out and pairs is not None else row.settled(chosen)
-        fitted = _solve(chosen.method, total, given, pairs)
+        fitted = _solve(chosen.method, total, _penalized_by_folds(given, folds, pairs), pairs)
         return _with_candidates(fitted, found, "mse", baseline_error(folds))
     row = method_named(method)
     without_rows = row.leaves_one_out and row.is_open("alpha", given) and pairs is None and len(folds) > 1
     if needs_folds(method, given) or without_rows:
         given = row.settled(validated(folds, [row], given)[0].candidate)
-    return _solve(method, total, given, pairs)
+    return _solve(method, total, _penalized_by_folds(given, folds, pairs), pairs)
+
+
+def _penalized_by_folds(
+    given: Mapping[str, Any], folds: Sequence[Moments], pairs: Pairs | None
+) -> Mapping[str, Any]:
+    """Return parameters with the penalty that ridge takes of several folds, where it is open and there are no rows."""
+    if given.get("alpha") != "auto" or pairs is not None or len(folds) < 2:
+        return given
+    return {**given, "alpha": validated(folds, [METHODS["ridge"]])[0].candidate.alpha}
 
 
 def check_call(method: str, given: Mapping[str, Any], scoring: str, caller: str = "fit") -> None:
