@@ -111,7 +111,7 @@ def _at_worst(errors: Array, moments: Moments, alphas: Array, spectrum: Spectrum
     gram = scores.T @ scores if len(scores) > scores.shape[1] else scores @ scores.T
     size = float((gram**2).sum())
     half = np.maximum(parts, 1.0) * (float(gram.trace()) ** 2 / size if size > 0 else 1.0) / 2
-    return errors * half / gammaincinv(half, _LUCKY)
+    return np.asarray(errors * half / gammaincinv(half, _LUCKY), np.float64)
 
 
 def loo_errors(pairs: Pairs, moments: Moments, alphas: Array, spectrum: Spectrum) -> Array:
