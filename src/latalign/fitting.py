@@ -128,7 +128,8 @@ def fit(
     pairs = Pairs.of(X, Y, sample_weight, caller="fit")
     given = given_parameters(alpha=alpha, rank=rank, reflection=reflection, power=power)
     check_call(method, given, scoring)
-    weighed, record = downweighted(pairs) if robust else (pairs, None)
+    plain = method != "auto" and method_named(method).plain
+    weighed, record = downweighted(pairs, plain=plain) if robust else (pairs, None)
     rng = as_generator(random_state, "fit")
     fitted = fit_pairs(weighed, method, given, scoring=scoring, n_folds=n_folds, precision=precision, rng=rng)
     warn_if_undetermined(fitted)

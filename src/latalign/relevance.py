@@ -119,7 +119,7 @@ def _as_rows(relevant: Any) -> NDArray[Any]:
         rows = np.empty((len(lists), width), object)
         for row, values in zip(rows, lists, strict=True):
             row[: len(values)] = values
-    if rows.ndim == 2 and not rows.shape[1]:
+    if rows.ndim == 2 and not rows.size:
         rows = np.full((len(rows), 1), None)
     return rows[:, None] if rows.ndim == 1 else rows
 
