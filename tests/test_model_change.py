@@ -1,11 +1,15 @@
 """The verdict on an index whose embedding model changed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import skew
 
 import latalign
+from latalign import metrics
+from latalign.crowding import csls_relevant_ranks, index_hubness
 from latalign.model_change import _Resampling
 from latalign.searching import Index, nearest, relevant_ranks
 from problems import model_change
@@ -268,7 +272,7 @@ def test_the_record_is_plain_json_and_the_call_repeats(rng):
         ({"relevant": np.full(QUERIES, -2)}, ValueError, r"the first is query 0: \[-2\]"),
         ({"relevant": np.full(QUERIES, -1)}, ValueError, "150 queries have none"),
         ({"relevant": np.zeros(QUERIES)}, TypeError, "whole numbers; got float64"),
-        ({"relevant": np.zeros(3, int)}, ValueError, r"for each of 150 queries; got shape \(3,\)"),
+        ({"relevant": np.zeros(3, int)}, ValueError, r"for each of 150 queries; got shape \(3, 1\)"),
         ({"relevant": None, "new_index": None}, ValueError, "what a query should find"),
         ({"old_queries": np.ones((QUERIES, 5))}, ValueError, "of as many dimensions; got the old anchors 12"),
         ({"new_queries": np.ones((QUERIES, 5))}, ValueError, "the new queries 5"),
@@ -283,3 +287,159 @@ def test_the_record_is_plain_json_and_the_call_repeats(rng):
 def test_bad_input(rng, changed, error, words):
     with pytest.raises(error, match=words):
         latalign.verdict(**{**model_change(rng), **changed})
+
+
+# Relevant rows by their ids, and lists of them ------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_ids_name_the_rows(rng, kind):
+    case = model_change(rng, old_noise=0.5)
+    plain = latalign.verdict(**case)
+    ids = np.array([kind(1000 + number) for number in rng.permutation(DOCUMENTS)])
+    named = {**case, "relevant": ids[case["relevant"]], "index_ids": ids}
+    assert latalign.verdict(**named) == plain
+    lists = [[one, None] if number % 2 else [one] for number, one in enumerate(named["relevant"].tolist())]
+    assert latalign.verdict(**{**named, "relevant": lists}) == plain
+
+
+def test_lists_of_unequal_length(rng):
+    case = model_change(rng, old_noise=0.5)
+    padded = np.full((QUERIES, 3), -1)
+    padded[:, 0] = np.arange(QUERIES)
+    padded[::3, 1] = np.arange(QUERIES)[::3] + 5
+    lists = [[int(one) for one in row if one >= 0] for row in padded]
+    expected = latalign.verdict(**{**case, "relevant": padded})
+    assert latalign.verdict(**{**case, "relevant": lists}) == expected
+    objects = np.empty(QUERIES, object)
+    objects[:] = [np.array(one) for one in lists]  # a column of lists, as pandas has it
+    assert latalign.verdict(**{**case, "relevant": objects}) == expected
+
+
+@pytest.mark.parametrize(
+    ("relevant", "ids", "error", "words"),
+    [
+        (
+            ["x"] * QUERIES,
+            [f"d{k}" for k in range(DOCUMENTS)],
+            ValueError,
+            r"index_ids\); 150 queries .*\['x'\]",
+        ),
+        (["d1"] * QUERIES, ["d1"] * DOCUMENTS, ValueError, "'d1' is there twice"),
+        (
+            ["d1"] * QUERIES,
+            [f"d{k}" for k in range(7)],
+            ValueError,
+            r"of 400 rows of the index; got shape \(7,\)",
+        ),
+        ([1] * QUERIES, [f"d{k}" for k in range(DOCUMENTS)], TypeError, "of one kind; got numbers and texts"),
+        ([[]] * QUERIES, range(DOCUMENTS), ValueError, "150 queries have none"),
+        ([None] * QUERIES, None, ValueError, "150 queries have none"),
+        (["d1"] * QUERIES, None, TypeError, "whole numbers; got <U2. Ids go with those of the index"),
+        ([[1, 2.5]] * QUERIES, None, TypeError, "whole numbers; got float64"),
+        (None, range(DOCUMENTS), ValueError, "relevant ids to go with index_ids"),
+    ],
+)
+def test_wrong_ids(rng, relevant, ids, error, words):
+    with pytest.raises(error, match=words):
+        latalign.verdict(**{**model_change(rng), "relevant": relevant, "index_ids": ids})
+
+
+# Hubs -----------------------------------------------------------------------------------------------
+
+
+def csls_by_hand(queries, index, relevant, k=10):
+    """The definition, one query at a time, which is not among those that tell how crowded it is."""
+    x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, index))
+    cosines = x @ y.T
+    out = np.zeros(relevant.shape, int)
+    for q, row in enumerate(relevant):
+        others = np.sort(np.delete(cosines, q, 0), axis=0)
+        scores = 2 * cosines[q] - others[-min(k, len(others)) :].mean(axis=0)
+        out[q] = [0 if one < 0 else (scores >= scores[one] - 1e-9).sum() for one in row]
+    return out
+
+
+@pytest.mark.parametrize("count", [2, 9, 60])
+@pytest.mark.parametrize("block", [None, 37])
+def test_ranks_by_csls(rng, monkeypatch, count, block):
+    if block:
+        monkeypatch.setattr("latalign.crowding._BLOCK_VALUES", count * block)
+    queries, rows = rng.normal(size=(count, 6)), rng.normal(size=(200, 4))
+    rows[17] = rows[3]
+    to = latalign.AffineMap.of(rng.normal(size=(4, 6)), rng.normal(size=6))
+    relevant = rng.integers(-1, 200, size=(count, 3))
+    relevant[0] = 3, 17, -1
+    found = csls_relevant_ranks(queries, Index(rows, to), relevant)
+    np.testing.assert_array_equal(found, csls_by_hand(queries, to(rows), relevant))
+    assert found[0, 0] == found[0, 1]
+
+
+def test_queries_that_have_nothing_to_do_with_the_index_find_by_csls_what_chance_finds(rng):
+    recalls = []
+    for _ in range(30):
+        queries, rows = rng.normal(size=(60, 8)), rng.normal(size=(100, 8))
+        found = csls_relevant_ranks(queries, Index(rows), np.arange(60)[:, None])
+        recalls.append((found <= 10).mean())
+    assert abs(np.mean(recalls) - 0.1) < 0.02  # five standard errors
+
+
+def test_hubs_are_told_and_corrected_for(rng):
+    documents = rng.normal(size=(400, 12))
+    queries, own = documents[:150] + 0.5 * rng.normal(size=(150, 12)), np.arange(150)[:, None]
+    before = index_hubness(queries, Index(documents))
+    # All queries have something in common, and so have a few of the documents.
+    queries += 1
+    documents[380:] += 1
+    index = Index(documents)
+    assert index_hubness(queries, index) > 4 * before
+    plain = (relevant_ranks(queries, index, own) <= 10).mean()
+    assert (csls_relevant_ranks(queries, index, own) <= 10).mean() > plain + 0.1
+
+
+def test_an_option_has_the_figures_by_csls(rng):
+    case = model_change(rng, old_noise=0.5)
+    found = latalign.verdict(**case).option("keep")
+    ranks = csls_by_hand(case["old_queries"], case["old_index"], case["relevant"][:, None])
+    assert found.csls_recall_at_10 == pytest.approx((ranks <= 10).mean())
+    assert found.csls_recall_at_1 == pytest.approx((ranks == 1).mean())
+    counts = metrics.k_occurrence(case["old_queries"], case["old_index"], 10)
+    assert found.hubness == pytest.approx(skew(counts))
+
+
+# The chosen map in a file ---------------------------------------------------------------------------
+
+
+def test_the_map_of_the_queries(rng, tmp_path):
+    found = latalign.verdict(**model_change(rng, asking_noise=0.8))
+    assert found.choice == "bridge"
+    assert found.save_map(tmp_path / "map.safetensors") == {"queries": tmp_path / "map.safetensors"}
+    again = latalign.load_map(tmp_path / "map.safetensors")
+    np.testing.assert_array_equal(again.matrix, found.option("bridge").query_map.matrix)
+    assert [path.name for path in tmp_path.iterdir()] == ["map.safetensors"]
+
+
+@pytest.mark.parametrize("less_the_mean", [True, False])
+def test_the_maps_of_documents(rng, tmp_path, less_the_mean):
+    case = model_change(rng, asking_noise=0.8)
+    verdict = latalign.verdict(**case)
+    documents = verdict.option("documents")
+    mean = latalign.AffineMap.of(np.eye(DIM), -np.ones(DIM))
+    documents = replace(documents, query_map=mean if less_the_mean else None)
+    verdict = replace(verdict, choice="documents", options=(documents,))
+    files = verdict.save_map(tmp_path / "map.safetensors")
+    assert set(files) == ({"documents", "queries"} if less_the_mean else {"documents"})
+    again = latalign.load_map(files["documents"])
+    np.testing.assert_array_equal(again.matrix, documents.index_map.matrix)
+    if less_the_mean:
+        assert files["queries"].name == "map.queries.safetensors"
+        np.testing.assert_array_equal(
+            latalign.load_map(files["queries"])(np.ones((2, DIM))), np.zeros((2, DIM))
+        )
+
+
+def test_no_map_is_written_where_none_was_chosen(rng, tmp_path):
+    found = latalign.verdict(**model_change(rng, new_noise=1.0))
+    with pytest.raises(ValueError, match="needs a verdict for a map, bridge or documents; it is 'keep'"):
+        found.save_map(tmp_path / "map.safetensors")
+    assert not any(tmp_path.iterdir())

@@ -65,6 +65,27 @@ def test_weights_are_multiplied_and_duplicates_stay_together(rng):
     np.testing.assert_allclose(twice.matrix, weighted.matrix, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings(
+    "ignore::latalign.IllConditionedWarning", "ignore::latalign.UnrelatedPairsWarning"
+)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", ["linear", "affine"])
+def test_a_small_weight_is_not_gone_through(seed, name):
+    """With fewer pairs than dimensions plain least squares fits them all, however little they weigh."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(80 + 1000, 100)) * np.geomspace(1, 0.1, 100)
+    Y = X @ rng.normal(size=(100, 100))
+    Y += 0.45 * Y.std() * rng.normal(size=Y.shape)
+    wrong = rng.permutation(80)[:16]
+    genuine = np.setdiff1d(np.arange(80), wrong)
+    shuffled = Y[:80].copy()
+    shuffled[wrong] = Y[np.roll(wrong, 1)]
+    heldout = Moments.of(X[80:], Y[80:])
+    clean = mean_squared_error(latalign.fit(X[genuine], Y[genuine], name), heldout)
+    robust = mean_squared_error(latalign.fit(X[:80], shuffled, name, robust=True), heldout)
+    assert robust < 1.1 * clean
+
+
 @pytest.mark.parametrize("name", ALIGNERS)
 def test_the_estimators(rng, name):
     X, Y, shuffled, genuine, heldout = problem(rng, 200, 8)

@@ -13,7 +13,7 @@ from latalign._validation import Pairs
 from latalign.methods import LEAST_SQUARES, Method, method_named
 from latalign.metrics import squared_error
 from latalign.moments import all_but_one
-from latalign.paths import Spectrum, alpha_grid, best_alpha, gcv_errors, loo_errors
+from latalign.paths import Spectrum, alpha_grid, best_alpha, gcv_errors, loo_errors, ridge_fold_errors
 from latalign.select import (
     Folds,
     Validated,
@@ -353,10 +353,49 @@ def test_the_rank_is_chosen_for_the_penalty_that_was_given(rng, alpha):
             squared_error(latalign.solve.low_rank(train, rank=rank, alpha=alpha), fold)
             for train, fold in zip(trains, folds.moments, strict=True)
         )
-        for rank in range(1, 20)
+        for rank in range(1, 21)
     }
     least = min(errors.values())
     assert found.evidence.alpha == alpha
     # A larger rank that the folds hardly tell from the best may be taken.
     assert errors[found.evidence.target_rank] <= 1.1 * least
     assert found.evidence.target_rank >= min(errors, key=errors.get)
+
+
+@pytest.mark.filterwarnings("ignore::latalign.UnrelatedPairsWarning")
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("n", [18, 20, 22], ids=str)
+def test_a_low_rank_is_never_much_worse_than_ridge_about_the_threshold(seed, n):
+    """The target's spectrum falls fast, so that what one direction of the rows leaves of it may be nothing."""
+    rng = np.random.default_rng([seed, n])
+    falling = np.arange(1.0, 21) ** -3
+    X = rng.normal(size=(n + 500, 20)) * np.arange(1.0, 21) ** -0.5 @ rotation(rng, 20)
+    Y = X @ rotation(rng, 20)
+    Y = (Y / Y.std(0).mean() + rng.normal(size=Y.shape)) * falling @ rotation(rng, 20)
+    heldout = Moments.of(X[n:], Y[n:])
+
+    def error(found):
+        return squared_error(found, heldout)
+
+    free = error(latalign.fit(X[:n], Y[:n], "ridge"))
+    assert error(latalign.fit(X[:n], Y[:n], "low_rank")) < 1.05 * free
+    whole = latalign.fit(X[:n], Y[:n], "low_rank", rank=20, alpha="auto")
+    assert error(whole) == pytest.approx(free)
+    folds = [Moments.of(X[k:n:5], Y[k:n:5]) for k in range(5)]
+    of_folds = [error(latalign.fit_moments(*folds, method=name)) for name in ("low_rank", "ridge")]
+    assert of_folds[0] < 1.05 * of_folds[1]
+
+
+def test_a_lucky_generalized_score_is_not_believed():
+    """One set of moments, as many pairs as dimensions, and a target that is nearly one number."""
+    worst = 0.0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(520, 20)) * np.arange(1.0, 21) ** -0.5
+        Y = (X + rng.normal(size=X.shape)) @ rotation(rng, 20) * np.arange(1.0, 21) ** -3
+        heldout, moments = Moments.of(X[20:], Y[20:]), Moments.of(X[:20], Y[:20])
+        alphas = alpha_grid(moments)
+        errors = ridge_fold_errors(moments, heldout, alphas)
+        taken = errors[np.flatnonzero(alphas == best_alpha(moments)[0])[0]]
+        worst = max(worst, taken / errors.min())
+    assert worst < 2

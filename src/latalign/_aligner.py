@@ -81,7 +81,8 @@ class BaseAligner(
             As in `latalign.fit`.
         """
         pairs, flat = self._checked(X, y, sample_weight, reset=True, ensure_min_samples=2)
-        pairs, record = downweighted(pairs) if self.robust else (pairs, None)
+        plain = self._method in METHODS and METHODS[self._method].plain
+        pairs, record = downweighted(pairs, plain=plain) if self.robust else (pairs, None)
         self._start(pairs, flat, whole=True)
         folds = self._add(pairs)
         fitted = self._solved(pairs, folds)

@@ -113,7 +113,7 @@ def calibrate(
     pairs.require_finite()
     rng = as_generator(random_state, "calibrate")
     if robust:
-        pairs, _ = downweighted(pairs)
+        pairs, _ = downweighted(pairs, plain=map_.method in METHODS and METHODS[map_.method].plain)
     pairs, _ = distinct(pairs)
     if len(pairs) < _FEWEST:
         raise ValueError(f"calibrate needs at least {_FEWEST} different pairs; got {len(pairs)}")

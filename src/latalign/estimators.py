@@ -264,7 +264,7 @@ class LowRankAligner(SelectingAligner):
     rank : int or "auto"
         The rank; "auto" by K-fold cross-validation.
     alpha : float or "auto"
-        A penalty on top; "auto" by generalized cross-validation.
+        A penalty on top; "auto" takes that of `RidgeAligner`.
     n_folds : int, optional
         Folds of the cross-validation; as in `latalign.fit` unless given, and 5 after `partial_fit`.
     precision : {"double", "fast"}

@@ -128,7 +128,8 @@ def fit(
     pairs = Pairs.of(X, Y, sample_weight, caller="fit")
     given = given_parameters(alpha=alpha, rank=rank, reflection=reflection, power=power)
     check_call(method, given, scoring)
-    weighed, record = downweighted(pairs) if robust else (pairs, None)
+    plain = method != "auto" and method_named(method).plain
+    weighed, record = downweighted(pairs, plain=plain) if robust else (pairs, None)
     rng = as_generator(random_state, "fit")
     fitted = fit_pairs(weighed, method, given, scoring=scoring, n_folds=n_folds, precision=precision, rng=rng)
     warn_if_undetermined(fitted)
@@ -247,13 +248,22 @@ def solve_folds(
         row = METHODS[chosen.method]
         # What is found by leave-one-out is found anew on all pairs, where the rows are in reach.
         given = {} if row.leaves_one_out and pairs is not None else row.settled(chosen)
-        fitted = _solve(chosen.method, total, given, pairs)
+        fitted = _solve(chosen.method, total, _penalized_by_folds(given, folds, pairs), pairs)
         return _with_candidates(fitted, found, "mse", baseline_error(folds))
     row = method_named(method)
     without_rows = row.leaves_one_out and row.is_open("alpha", given) and pairs is None and len(folds) > 1
     if needs_folds(method, given) or without_rows:
         given = row.settled(validated(folds, [row], given)[0].candidate)
-    return _solve(method, total, given, pairs)
+    return _solve(method, total, _penalized_by_folds(given, folds, pairs), pairs)
+
+
+def _penalized_by_folds(
+    given: Mapping[str, Any], folds: Sequence[Moments], pairs: Pairs | None
+) -> Mapping[str, Any]:
+    """Return parameters with the penalty that ridge takes of several folds, where it is open and there are no rows."""
+    if given.get("alpha") != "auto" or pairs is not None or len(folds) < 2:
+        return given
+    return {**given, "alpha": validated(folds, [METHODS["ridge"]])[0].candidate.alpha}
 
 
 def check_call(method: str, given: Mapping[str, Any], scoring: str, caller: str = "fit") -> None:

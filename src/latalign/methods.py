@@ -43,8 +43,8 @@ def _alphas(moments: Moments) -> Grid:
 
 
 def _ranks(moments: Moments) -> Grid:
-    # The full rank is ridge's own answer.
-    largest = min(moments.dim_source, moments.dim_target, moments.count) - 1
+    # The full rank, ridge's own answer, among them: where no rank below it is better there is nothing to lose.
+    largest = min(moments.dim_source, moments.dim_target, moments.count - 1)
     return tuple({"rank": rank, "alpha": _AUTO} for rank in range(1, max(largest, 1) + 1))
 
 

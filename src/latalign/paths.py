@@ -8,6 +8,8 @@ References
 ----------
 G. H. Golub, M. Heath, G. Wahba, Generalized cross-validation as a method for choosing a good ridge
 parameter, Technometrics 21 (1979) 215-223.
+F. E. Satterthwaite, An approximate distribution of estimates of variance components, Biometrics Bulletin 2
+(1946) 110-114.
 A. Mukherjee, J. Zhu, Reduced rank ridge regression and its kernel extensions, Statistical Analysis and
 Data Mining 4 (2011) 612-622.
 """
@@ -27,6 +29,9 @@ N_ALPHAS = 50
 # Leave-one-out residuals of the whole grid are taken where they cost less than this many
 # multiplications (a fraction of a second); beyond, only around the minimum of the generalized score.
 _LOO_BUDGET = 1e10
+# How lucky a generalized score is taken to be.
+_LUCKY = 0.1
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 @final
@@ -87,6 +92,28 @@ def gcv_errors(moments: Moments, alphas: Array, spectrum: Spectrum | None = None
     return residual / (moments.weight * moments.dim_target) / np.maximum(left, EPS) ** 2
 
 
+def _at_worst(errors: Array, moments: Moments, alphas: Array, spectrum: Spectrum) -> Array:
+    """Return generalized scores as large as they may be, were they as lucky as one in ten is.
+
+    A score is a mean square of what the penalty leaves of the target, one part a direction of the rows and
+    of the target. With about as many rows as dimensions a small penalty leaves of them one or two, and where the
+    target's own spectrum falls fast those are hardly more than one number: close to zero now and then,
+    whatever the error is. So each is divided by the quantile of a χ² over its degrees of freedom (as many as
+    the parts that count, after Satterthwaite). Where much is left it makes no difference.
+    """
+    # Loaded only here: who applies a map has no need of scipy.special.
+    from scipy.special import gammaincinv
+
+    free = max(moments.count - 1 - len(spectrum.values), 0)
+    squares = (alphas / (spectrum.values[:, None] + alphas)) ** 2
+    parts = (squares.sum(axis=0) + free) ** 2 / np.maximum((squares**2).sum(axis=0) + free, _TINY)
+    scores = spectrum.cross / np.sqrt(spectrum.values)[:, None]
+    gram = scores.T @ scores if len(scores) > scores.shape[1] else scores @ scores.T
+    size = float((gram**2).sum())
+    half = np.maximum(parts, 1.0) * (float(gram.trace()) ** 2 / size if size > 0 else 1.0) / 2
+    return np.asarray(errors * half / gammaincinv(half, _LUCKY), np.float64)
+
+
 def loo_errors(pairs: Pairs, moments: Moments, alphas: Array, spectrum: Spectrum) -> Array:
     """Return the exact leave-one-out mean squared error of every penalty, intercept refitted.
 
@@ -111,14 +138,16 @@ def best_alpha(
 ) -> tuple[float, float]:
     """Return the penalty with the smallest error, and the error.
 
-    Exact leave-one-out where the rows are in reach, generalized cross-validation elsewhere. Where the
-    whole grid would be too many passes over the rows, leave-one-out walks downhill from the
-    generalized minimum, which is next to its own there.
+    Exact leave-one-out where the rows are in reach, generalized cross-validation elsewhere, with caution
+    (`_at_worst`). Where the whole grid would be too many passes over the rows, leave-one-out walks downhill
+    from the generalized minimum, which is next to its own there.
     """
     alphas = alpha_grid(moments)
     if pairs is None:
+        spectrum = Spectrum.of(moments) if spectrum is None else spectrum
         errors = gcv_errors(moments, alphas, spectrum)
-        return _smallest(alphas, errors)
+        best = int(np.argmin(_at_worst(errors, moments, alphas, spectrum)))
+        return float(alphas[best]), float(errors[best])
     spectrum = Spectrum.of_rows(pairs, moments) if spectrum is None else spectrum
     if len(pairs) * moments.dim_source * moments.dim_target * len(alphas) <= _LOO_BUDGET:
         return _smallest(alphas, loo_errors(pairs, moments, alphas, spectrum))

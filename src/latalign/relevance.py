@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,33 +67,36 @@ def without_tested(case: Case, truth: Truth) -> Pairs:
     return left
 
 
-def truth_of(case: Case, relevant: ArrayLike | None) -> Truth:
+def truth_of(case: Case, relevant: Any, index_ids: ArrayLike | None = None) -> Truth:
     """Return the relevant rows, checked; the nearest rows of the new index where none are given."""
     count = len(case.old_index)
     if relevant is None:
+        if index_ids is not None:
+            raise ValueError(
+                "verdict needs relevant ids to go with index_ids: give the ids that each query should find"
+            )
         if case.new_index is None:
             raise ValueError(
                 "verdict needs to know what a query should find: give relevant rows, or the new index, whose "
                 "nearest rows are the truth then"
             )
         return Truth(nearest(case.new_queries, Index(case.new_index), min(NEIGHBORS, count)), ordered=True)
-    rows = np.asarray(relevant)
-    if rows.dtype.kind not in "iu":
-        raise TypeError(f"verdict needs relevant rows as whole numbers; got {rows.dtype}")
-    rows = rows[:, None] if rows.ndim == 1 else rows
-    if rows.ndim != 2 or len(rows) != len(case.new_queries) or not rows.shape[1]:
+    given = _as_rows(relevant)
+    if given.ndim != 2 or len(given) != len(case.new_queries):
         raise ValueError(
             f"verdict needs one relevant row, or a row of them, for each of {len(case.new_queries)} queries; "
-            f"got shape {np.asarray(relevant).shape}"
+            f"got shape {given.shape}"
         )
+    rows = _numbers(given) if index_ids is None else _looked_up(given, index_ids, count)
     outside = np.flatnonzero(((rows < -1) | (rows >= count)).any(axis=1))
     if len(outside):
         query = int(outside[0])
+        where = f", from 0 to {count - 1}" if index_ids is None else " (index_ids)"
         raise ValueError(
-            f"verdict needs relevant rows that are in the index, from 0 to {count - 1}; {len(outside)} queries "
-            f"name others (the first is query {query}: {rows[query].tolist()})"
+            f"verdict needs relevant rows that are in the index{where}; {len(outside)} queries "
+            f"name others (the first is query {query}: {given[query].tolist()})"
         )
-    rows = _once(rows.astype(np.int64))
+    rows = _once(rows)
     empty = np.flatnonzero((rows < 0).all(axis=1))
     if len(empty):
         raise ValueError(
@@ -101,6 +104,72 @@ def truth_of(case: Case, relevant: ArrayLike | None) -> Truth:
             f"{int(empty[0])}). Leave them out of both query files."
         )
     return Truth(rows, ordered=False)
+
+
+def _as_rows(relevant: Any) -> NDArray[Any]:
+    """Return what each query should find as a row, filled up with None where the queries have lists of any length."""
+    try:
+        rows = np.asarray(relevant)
+    except ValueError:  # lists of unequal length
+        rows = np.empty(len(relevant), object)
+        rows[:] = [*relevant]
+    if rows.ndim == 1 and rows.dtype == object and any(isinstance(one, _LISTS) for one in rows):
+        lists = [[*one] if isinstance(one, _LISTS) else [one] for one in rows]
+        width = max(max(map(len, lists)), 1)
+        rows = np.empty((len(lists), width), object)
+        for row, values in zip(rows, lists, strict=True):
+            row[: len(values)] = values
+    if rows.ndim == 2 and not rows.size:
+        rows = np.full((len(rows), 1), None)
+    return rows[:, None] if rows.ndim == 1 else rows
+
+
+_LISTS = (list, tuple, np.ndarray)
+
+
+def _numbers(given: NDArray[Any]) -> NDArray[np.int64]:
+    """Return numbers of rows; −1 where there is none."""
+    if given.dtype == object:
+        filled = [-1 if _missing(one) else one for one in given.ravel().tolist()]
+        given = np.asarray(filled).reshape(given.shape)
+    if given.dtype.kind not in "iu":
+        raise TypeError(
+            f"verdict needs relevant rows as whole numbers; got {given.dtype}. Ids go with those of the index: "
+            "index_ids (--index-ids)"
+        )
+    return given.astype(np.int64)
+
+
+def _looked_up(given: NDArray[Any], index_ids: ArrayLike, count: int) -> NDArray[np.int64]:
+    """Return the numbers of the rows that have those ids; −1 where there is none, −2 for an id that no row has."""
+    ids = np.asarray(index_ids)
+    if ids.shape != (count,):
+        raise ValueError(f"verdict needs an id for each of {count} rows of the index; got shape {ids.shape}")
+    place = {one: number for number, one in enumerate(ids.tolist())}
+    if len(place) < count or None in place:
+        twice = next(one for number, one in enumerate(ids.tolist()) if one is None or place[one] != number)
+        raise ValueError(
+            f"verdict needs ids of the index that differ and are all there; {twice!r} is there twice or is none"
+        )
+    texts = {isinstance(one, str) for one in place}
+    others = {isinstance(one, str) for one in given.ravel().tolist() if not _missing(one)}
+    if others - texts:
+        kinds = ["texts" if kind == {True} else "numbers" for kind in (others, texts)]
+        raise TypeError(
+            f"verdict needs relevant ids and ids of the index of one kind; got {kinds[0]} and {kinds[1]}"
+        )
+    none = {-1} - place.keys()
+    return np.array(
+        [
+            [-1 if _missing(one) or one in none else place.get(one, -2) for one in row]
+            for row in given.tolist()
+        ],
+        np.int64,
+    ).reshape(given.shape)
+
+
+def _missing(value: object) -> bool:
+    return value is None or value != value
 
 
 def _once(rows: NDArray[np.int64]) -> NDArray[np.int64]:

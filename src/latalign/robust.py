@@ -36,6 +36,7 @@ _SETTLED = 0.02
 _FEW_PER_DIM, _OTHERS = 4, 256
 _FAR = 2.5  # times the median distance from the middle
 _FEWEST = 5  # of fewer different pairs none can be told from the others
+_DOUBTED = 0.5
 _BLOCK_ROWS = 2048
 
 
@@ -97,11 +98,17 @@ def weighed(pairs: Pairs) -> Weighed:
     return Weighed(factor[group], (count * factor)[group], distance[group], fit)
 
 
-def downweighted(pairs: Pairs) -> tuple[Pairs, dict[str, float]]:
-    """Return the pairs that count, with their weights, and how many were given how little weight."""
+def downweighted(pairs: Pairs, *, plain: bool = False) -> tuple[Pairs, dict[str, float]]:
+    """Return the pairs that count, with their weights, and how many were given how little weight.
+
+    `plain` is for a map with nothing to hold it, which fits what few pairs there are exactly.
+    """
     pairs.require_finite()
     different = len(pairs) and int(groups_of(pairs).max()) + 1
     factor = weighed(pairs).factor if different >= _FEWEST else np.ones(len(pairs))
+    if plain and np.count_nonzero(factor) <= pairs.source.shape[1]:
+        # It goes through so few pairs, whatever they weigh: a little is as much as all.
+        factor = np.where(factor < _DOUBTED, 0.0, factor)
     kept = np.flatnonzero(factor)
     weight = factor if pairs.weight is None else factor * pairs.weight
     record = {

@@ -225,7 +225,7 @@ def ridge(
     alpha : float or "auto"
         The penalty, on the scale of sums of squares (scikit-learn's). "auto" takes the one of 50 with
         the smallest exact leave-one-out error where `rows` are given, and the smallest generalized
-        cross-validation score where they are not.
+        cross-validation score where they are not, large ones preferred that hardly differ from it.
     rows : Pairs, optional
         The pairs of the moments.
 
@@ -323,9 +323,9 @@ def low_rank(
     rank : int
         At least 1.
     alpha : float or "auto"
-        A ridge penalty on top; "auto" by generalized cross-validation.
+        A ridge penalty on top; "auto" takes that of `ridge`.
     rows : Pairs, optional
-        The pairs of the moments, to go back to where there is no penalty.
+        The pairs of the moments.
 
     Returns
     -------
@@ -347,7 +347,7 @@ def low_rank(
     (2, 2)
     """
     rank = checked_rank(rank)
-    penalty = best_alpha(moments)[0] if alpha == "auto" else checked_alpha(alpha)
+    penalty = best_alpha(moments, rows)[0] if alpha == "auto" else checked_alpha(alpha)
     solution = _penalized(moments, moments.xy, penalty, rows)
     directions = target_directions(Spectrum.of(moments), penalty)[:, :rank]
     limited = Solution(

@@ -1,5 +1,7 @@
 """latalign verdict."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import latalign
 from calls import done, done_json, refused, run, written
 from problems import model_change
 
+_RE_EMBED = {"old_noise": 1.2, "apart": 1.0, "asked": 0.1}
 FILES = ("old_anchors", "new_anchors", "old_index", "old_queries", "new_queries", "new_index")
 
 
@@ -46,6 +49,75 @@ def test_relevant_rows_may_be_text(case):
     assert done_json(run(*call(relevant="relevant.txt"), "--json")) == expected
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "feather"])
+def test_relevant_rows_and_ids_may_be_columns(case, suffix):
+    pa = pytest.importorskip("pyarrow")
+    expected = done_json(run(*call(), "--json"))
+    ids = [f"doc-{number}" for number in range(len(case["old_index"]))]
+    rows = case["relevant"].tolist()
+    table = pa.table(
+        {
+            "row": pa.array(rows),
+            "rows": pa.array([[one] for one in rows]),
+            "id": pa.array([ids[one] for one in rows]).dictionary_encode(),
+            "ids": pa.array([[ids[one], None] if one % 2 else [ids[one]] for one in rows]),
+            "score": pa.array(np.ones(len(rows))),
+        }
+    )
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow.parquet").write_table(table, "asked.parquet")
+    else:
+        pytest.importorskip("pyarrow.feather").write_feather(table, f"asked.{suffix}")
+    np.save("ids.npy", ids)
+    (pathlib.Path("ids.txt")).write_text("\n".join(ids) + "\n")
+    for column in ("row", "rows"):
+        assert done_json(run(*call(relevant=f"asked.{suffix}:{column}"), "--json")) == expected
+    for column, file in (("id", "ids.npy"), ("ids", "ids.txt")):
+        given = call(relevant=f"asked.{suffix}:{column}", index_ids=file)
+        assert done_json(run(*given, "--json")) == expected
+    refused(run(*call(relevant=f"asked.{suffix}")), 2, "which column says what a query should find")
+    refused(run(*call(relevant=f"asked.{suffix}:none")), 2, "has no column 'none'; it has: row, rows")
+    refused(run(*call(relevant=f"asked.{suffix}:score")), 2, "(the column 'score' is double)")
+    refused(run(*call(relevant=f"asked.{suffix}:id")), 2, "Ids go with those of the index")
+    refused(run(*call(relevant=f"asked.{suffix}:row", index_ids="ids.txt")), 2, "of one kind")
+
+
+def test_relevant_ids_may_be_text_of_any_number_a_line(case):
+    plain = done_json(run(*call(), "--json"))
+    ids = [f"{number:04}" for number in range(len(case["old_index"]))]
+    np.save("ids.npy", ids)
+    lines = [ids[one] if one % 2 else f"{ids[one]} {ids[one]}" for one in case["relevant"]]
+    pathlib.Path("asked.txt").write_text("\n".join(lines))
+    assert done_json(run(*call(relevant="asked.txt", index_ids="ids.npy"), "--json")) == plain
+    np.save("numbers.npy", np.arange(len(ids)))
+    assert done_json(run(*call(relevant="asked.txt", index_ids="numbers.npy"), "--json")) == plain
+    refused(run(*call(relevant=None, index_ids="ids.npy")), 2, "--index-ids goes with --relevant")
+
+
+def test_the_chosen_map_is_written(case):
+    text = done(run(*call(), "-o", "bridge.safetensors"))
+    assert "bridge.safetensors: queries are mapped by it." in " ".join(text.split())
+    mapped = latalign.load_map("bridge.safetensors")
+    np.testing.assert_array_equal(mapped.matrix, latalign.verdict(**case).option("bridge").query_map.matrix)
+    record = done_json(run(*call(), "-o", "again.safetensors", "--json"))
+    assert record["output"] == {"queries": "again.safetensors"}
+    refused(run(*call(), "-o", "map.npy"), 2, "a map file is a safetensors file")
+    refused(run(*call(), "-o", "none/map.safetensors"), 2, "the folder none does not exist")
+
+
+def test_no_map_is_written_where_none_is_chosen(case):
+    kept = latalign.verdict(**case).option("bridge").query_map
+    kept.save("old.safetensors")
+    before = pathlib.Path("old.safetensors").read_bytes()
+    for changed, choice in (({"new_noise": 1.0}, "keep"), (_RE_EMBED, "re-embed")):
+        for name, rows in model_change(np.random.default_rng(1), **changed).items():
+            np.save(f"{name}.npy", rows)
+        result = run(*call(), "-o", "old.safetensors")
+        assert result.exit_code == 1
+        assert f"nothing was written to old.safetensors: the verdict is '{choice}'" in result.stderr
+        assert pathlib.Path("old.safetensors").read_bytes() == before
+
+
 def test_no_map_is_better(case):
     rng = np.random.default_rng(1)
     case = model_change(rng, new_noise=1.0)
@@ -76,7 +148,7 @@ def test_the_new_models_own_neighbors_are_no_choice(case):
 
 def test_wrong_calls_and_unsound_files(case, tmp_path):
     refused(run(*call(relevant=None, new_index=None)), 2, "give --relevant, or --new-index")
-    refused(run(*call(relevant="none.npy")), 2, "does not exist")
+    refused(run(*call(relevant="none.npy")), 2, "there is no file none.npy")
     refused(run(*call(old_index="none.npy")), 2, "there is no file none.npy")
     np.savetxt("relevant.txt", case["relevant"], fmt="%d")
     np.save("relevant.npy", np.full(len(case["relevant"]), 5000))

@@ -7,19 +7,20 @@ from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from latalign.cli.commands import main
-from latalign.cli.options import FILES, json_option, print_json, print_parts, seed_option
-from latalign.cli.parameters import RowsFile
+from latalign.cli.options import FILES, call_is_right, json_option, print_json, print_parts, seed_option
+from latalign.cli.parameters import LabelsFile, MapOutput, RelevantFile, RowsFile
 from latalign.cli.program import ERRORS, answers_by_status, debug_option, exit_statuses
 from latalign.io.arrays import open_rows
-from latalign.io.npy import read_array
+from latalign.io.labels import read_labels
 from latalign.io.protocol import Location
+from latalign.io.relevant import read_relevant
+from latalign.on_disk import refuse_same_file
 
 _STATUSES = exit_statuses(
     "a map (a bridge, or mapped documents) beats keeping the old model",
-    "no map does, or these queries do not tell",
+    "no map does, or these queries do not tell, or -o and none was chosen",
     ERRORS,
 )
 
@@ -39,15 +40,32 @@ def _rows(name: str, what: str, *, required: bool = True) -> Any:
 @click.option(
     "--relevant",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="For each query the row (from 0) of the index that it should find: a .npy file of whole numbers, of "
-    "shape (queries,) or (queries, several) filled up with -1; or a text file with a line a query. Unless "
-    "given, the ten nearest rows of the new index are the truth.",
+    type=RelevantFile(),
+    help="For each query the row (from 0) of the index that it should find, or several: a .npy file of shape "
+    "(queries,) or (queries, several) filled up with -1; text with a line a query; or file.parquet:COLUMN (or "
+    ".arrow) of numbers or lists of them. With --index-ids their ids. Unless given, the ten nearest rows of the "
+    "new index are the truth.",
+)
+@click.option(
+    "--index-ids",
+    metavar="FILE",
+    type=LabelsFile("ids of the index"),
+    help="The id of every row of the index, by which --relevant names them: .npy, .txt (one a line) or "
+    "file.parquet:COLUMN.",
 )
 @_rows(
     "new-index",
     "The documents embedded by the new model, row by row as in the old index: what re-embedding would give.",
     required=False,
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="MAP",
+    type=MapOutput(),
+    help="Write the map that is chosen: of the queries (bridge) or of the documents. Where documents and queries "
+    "are compared less a mean, that of the queries goes to NAME.queries.safetensors. Where no map is chosen nothing "
+    "is written, and the exit status is 1.",
 )
 @seed_option("Draws the folds of the anchors and the resamples of the intervals.")
 @json_option
@@ -60,8 +78,10 @@ def verdict(
     old_index: Location,
     old_queries: Location,
     new_queries: Location,
-    relevant: Path | None,
+    relevant: Location | None,
+    index_ids: Location | None,
     new_index: Location | None,
+    output: Path | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -83,29 +103,38 @@ def verdict(
     answers_by_status(context)
     if relevant is None and new_index is None:
         raise click.UsageError("give --relevant, or --new-index, whose nearest rows are the truth then")
+    if index_ids is not None and relevant is None:
+        raise click.UsageError("--index-ids goes with --relevant, which names rows of the index by them")
     given = old_anchors, new_anchors, old_index, old_queries, new_queries
+    if output is not None:
+        read = [*given, relevant, index_ids, new_index]
+        call_is_right(refuse_same_file, output, [place.path for place in read if place is not None])
     with show.working("searching"):
+        ids = None if index_ids is None else read_labels(index_ids)
         found = judged(
             *(open_rows(location).load() for location in given),
-            relevant=None if relevant is None else _read_relevant(relevant),
+            relevant=None if relevant is None else read_relevant(relevant, texts=_are_texts(ids)),
+            index_ids=ids,
             new_index=None if new_index is None else open_rows(new_index).load(),
             random_state=seed,
         )
+        written: dict[str, Path] = {}
+        if output is not None and found.chosen_map_exists:
+            written = found.save_map(output)
     if as_json:
-        print_json(found.to_json())
+        files = {name: str(path) for name, path in written.items()}
+        print_json(found.to_json() | ({} if output is None else {"output": files}))
     else:
-        print_parts([show.verdict_table(found), show.line(show.verdict_words(found))])
-    if not found.a_map_beats_keeping:
+        parts = [show.verdict_table(found), show.verdict_hubs(found), show.line(show.verdict_words(found))]
+        print_parts([*parts, show.line(show.written_maps(written))] if written else parts)
+    if output is not None and not written:
+        click.echo(
+            f"Error: nothing was written to {output}: the verdict is {found.choice!r}, and no map is chosen.",
+            err=True,
+        )
+    if not found.a_map_beats_keeping or (output is not None and not written):
         context.exit(1)
 
 
-def _read_relevant(path: Path) -> NDArray[Any]:
-    try:
-        if path.suffix.lower() == ".npy":
-            return read_array(path)
-        return np.loadtxt(path, dtype=np.int64, ndmin=2)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is no list of relevant rows: a .npy file of whole numbers, or text with a line of them for "
-            f"each query ({error})"
-        ) from error
+def _are_texts(ids: Any) -> bool:
+    return ids is not None and np.asarray(ids).dtype.kind in "OU"

@@ -15,6 +15,7 @@ from latalign.io.arrays import FORMATS, exists, is_part, locate, locate_output
 from latalign.io.files import is_remote
 from latalign.io.labels import locate_labels
 from latalign.io.protocol import Location
+from latalign.io.relevant import locate_relevant
 
 
 class _File(click.ParamType):
@@ -93,14 +94,30 @@ def is_folder(output: Location) -> bool:
 
 
 class LabelsFile(_File):
-    """A file of labels that is there."""
+    """A file of labels, or of something else of which each row has one, that is there."""
 
-    name = "labels"
+    def __init__(self, name: str = "labels") -> None:
+        self.name = name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
         """Return where the labels are."""
         try:
-            location = locate_labels(value)
+            location = locate_labels(value, self.name)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        self._required(location.path, param, ctx)
+        return location
+
+
+class RelevantFile(_File):
+    """A file of what queries should find that is there."""
+
+    name = "rows or ids"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        """Return where they are."""
+        try:
+            location = locate_relevant(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
         self._required(location.path, param, ctx)

@@ -25,6 +25,8 @@ from latalign.stitching import StitchingMap
 from latalign.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from latalign.model_change import Option, Verdict
     from latalign.unpaired.labels import LabelsFit
 
@@ -235,6 +237,22 @@ def verdict_table(found: Verdict) -> Table:
     if any(one.tried and one.tried[0].way != "as it is" for one in found.options):
         table.caption = "* less the mean of the anchors"
     return table
+
+
+def verdict_hubs(found: Verdict) -> Table:
+    """Return what a search that corrects for hubs finds, option by option."""
+    table = titled("searched by CSLS, which corrects for hubs; no option is chosen by it")
+    for name in ("", "recall@1", "recall@10", "hubness"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for one in found.options:
+        recalls = (f"{value:.3f}" for value in (one.csls_recall_at_1, one.csls_recall_at_10))
+        table.add_row(f"  {one.name}", *recalls, f"{one.hubness:.2f}")
+    return table
+
+
+def written_maps(files: Mapping[str, Path]) -> str:
+    """Return where the maps of a verdict went."""
+    return "; ".join(f"{path}: {what} are mapped by it" for what, path in files.items()) + "."
 
 
 _VERDICTS = {

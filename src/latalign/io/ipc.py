@@ -13,7 +13,7 @@ from typing import Any, final
 from latalign.io.extras import pyarrow, required
 from latalign.io.files import is_remote, written_beside
 from latalign.io.protocol import Block, Location, Reader, Shape, require_all
-from latalign.io.tables import TableLayout, TableRows, cut, foreign, opened
+from latalign.io.tables import TableLayout, TableRows, cut, foreign, opened, require_column
 
 _KIND = "an Arrow file"
 _MAGIC, _END = b"ARROW1", b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -52,6 +52,18 @@ def read_dataset(location: Location) -> TableRows:
     if not files:
         raise ValueError(f"{folder} is empty: it lists no files")
     return _opened(location, files, kind)
+
+
+def column_of(location: Location, column: str) -> Any:
+    """Return a column of any type, whole, as Arrow has it."""
+    arrow = pyarrow("Arrow files")
+    try:
+        with _source(location.path) as source:
+            schema = _reader(source).schema
+        require_column(schema, column, location.path)
+        return arrow.Table.from_batches(list(_batches(location.path)), schema).column(column)
+    except (arrow.ArrowException, OSError) as error:
+        raise foreign(location, _KIND, error) from error
 
 
 def is_dataset(folder: Path) -> bool:

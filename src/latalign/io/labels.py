@@ -15,8 +15,14 @@ from latalign.io.protocol import Location
 SUFFIXES = (".npy", ".parquet", ".txt")
 
 
-def locate_labels(file: str | PathLike[str]) -> Location:
+def locate_labels(file: str | PathLike[str], what: str = "labels") -> Location:
     """Return the file and the column in it that a path such as ``file.parquet:column`` says.
+
+    Parameters
+    ----------
+    file : path
+    what : str
+        What an error calls the values.
 
     Raises
     ------
@@ -31,10 +37,10 @@ def locate_labels(file: str | PathLike[str]) -> Location:
     suffix = location.path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(
-            f"{file}: labels are read from .npy (a 1-D array), .parquet (file.parquet:column) or .txt (one a line)"
+            f"{file}: {what} are read from .npy (a 1-D array), .parquet (file.parquet:column) or .txt (one a line)"
         )
     if suffix == ".parquet" and not location.name:
-        raise ValueError(f"{file}: which column holds the labels? Say {path.name.rstrip(':')}:COLUMN")
+        raise ValueError(f"{file}: which column holds the {what}? Say {path.name.rstrip(':')}:COLUMN")
     return location
 
 

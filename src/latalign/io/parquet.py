@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from latalign.io.extras import required
 from latalign.io.files import is_remote, written_beside
 from latalign.io.protocol import Block, Location, Reader, Shape, require_all
-from latalign.io.tables import TableLayout, TableRows, cut, foreign, opened, type_of_ids
+from latalign.io.tables import TableLayout, TableRows, cut, foreign, opened, require_column, type_of_ids
 
 # A column chunk is read through a buffer of this size, not as a whole.
 _READ_BYTES = 1 << 20
@@ -42,6 +42,17 @@ def read_column(location: Location, column: str, what: str) -> NDArray[Any]:
     except (arrow.ArrowException, OSError) as error:
         raise foreign(location, _KIND, error) from error
     return values.cast(kind).to_numpy()
+
+
+def column_of(location: Location, column: str) -> Any:
+    """Return a column of any type, whole, as Arrow has it."""
+    pq, arrow = _parquet(), required("pyarrow", "parquet", "Parquet files")
+    try:
+        with _opened(pq, location) as file:
+            require_column(file.schema_arrow, column, location.path)
+            return file.read(columns=[column], use_threads=False).column(column)
+    except (arrow.ArrowException, OSError) as error:
+        raise foreign(location, _KIND, error) from error
 
 
 @contextmanager

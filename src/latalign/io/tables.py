@@ -195,8 +195,7 @@ def _sent(
 def type_of_ids(schema: Any, column: str, path: Path, what: str) -> Any:
     """Return the type of a column of integers or strings, and raise a ValueError where it is none."""
     types = pyarrow().types
-    if column not in schema.names:
-        raise ValueError(f"{path} has no column {column!r}; it has: {', '.join(schema.names)}")
+    require_column(schema, column, path)
     kind = schema.field(column).type
     if types.is_dictionary(kind):
         kind = kind.value_type
@@ -206,6 +205,12 @@ def type_of_ids(schema: Any, column: str, path: Path, what: str) -> Any:
             f"{path}: {what} are integers or strings; the column {column!r} is {kind}. Convert it first."
         )
     return kind
+
+
+def require_column(schema: Any, column: str, path: Path) -> None:
+    """Raise a ValueError that names the columns there are, where this one is not among them."""
+    if column not in schema.names:
+        raise ValueError(f"{path} has no column {column!r}; it has: {', '.join(schema.names)}")
 
 
 def cut(batches: Iterable[Any], start: int, stop: int | None) -> Iterator[Any]:
