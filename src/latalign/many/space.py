@@ -16,6 +16,7 @@ from latalign.evidence import Evidence
 from latalign.many.evidence import SharedEvidence
 from latalign.many.joining import bare_pairs, folds_of_given, folds_of_new, joined
 from latalign.many.pairwise import Pairwise
+from latalign.many.relating import look_at_relation
 from latalign.many.saving import Parts, read_parts, write_parts
 from latalign.maps import AffineMap
 from latalign.moments import Moments
@@ -193,6 +194,7 @@ class SharedSpace:
         sample_weight: ArrayLike | None = None,
         n_folds: int = 5,
         random_state: int | np.random.Generator | None = 0,
+        refuse_unrelated: bool = False,
     ) -> SharedSpace:
         """Return the shared space with one more space in it; all that is there stays as it is, bit by bit.
 
@@ -209,6 +211,8 @@ class SharedSpace:
             Folds of the held-out errors; the maps of the known spaces are not fitted anew for them.
         random_state : int, Generator or None
             Draws the folds.
+        refuse_unrelated : bool
+            Whether rows that cannot be told from shuffled ones are an error instead of a warning.
 
         Returns
         -------
@@ -220,6 +224,11 @@ class SharedSpace:
             If the arrays do not hold real numbers.
         ValueError
             If the name is taken, no known space is given or one is unknown, or the rows do not fit.
+
+        Warns
+        -----
+        UnrelatedPairsWarning
+            If the new rows and those of a known space cannot be told from shuffled ones.
 
         Examples
         --------
@@ -235,7 +244,9 @@ class SharedSpace:
         """
         require_folds(n_folds, "join")
         rng = as_generator(random_state, "join")
-        return self._with(name, folds_of_new(name, X, known, self._maps(), sample_weight, n_folds, rng))
+        folds = folds_of_new(name, X, known, self._maps(), sample_weight, n_folds, rng)
+        look_at_relation({name: X, **known}, ((name, other) for other in known), "join", refuse_unrelated)
+        return self._with(name, folds)
 
     def join_moments(self, name: str, known: Mapping[str, Moments | Sequence[Moments]]) -> SharedSpace:
         """Return the shared space with one more space in it, from moments alone.
