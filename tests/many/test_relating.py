@@ -17,7 +17,7 @@ def test_fit_many(models):
     with pytest.warns(UnrelatedPairsWarning, match="fit_many, 'b' and 'c': the pairs cannot be told"):
         fit_many(models)
     with pytest.raises(
-        ValueError, match="fit_many, 'b' and 'c': the pairs cannot be told .* refuse_unrelated"
+        ValueError, match=r"fit_many, 'b' and 'c': the pairs cannot be told .*refuse_unrelated"
     ):
         fit_many(models, refuse_unrelated=True)
     two = {name: models[name] for name in "ab"}
