@@ -44,6 +44,8 @@ def files(tmp_path, monkeypatch):
         "more-old": old[::-1],
         "test-old": old[:100],
         "test-new": new[:100],
+        "small": new[:, :6] - new[:, 6:],
+        "late": old @ rng.normal(size=(12, 9)),
     }.items():
         np.save(f"{name}.npy", rows.astype(np.float32))
     for name in ("old", "new"):
@@ -121,4 +123,4 @@ def test_the_readme_shows_every_kind_of_example():
 
 def test_the_reference_names_every_command_in_order():
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert re.findall(r"command-help:: (\w+)", text) == list(main.commands)
+    assert re.findall(r"command-help:: ([\w-]+)", text) == list(main.commands)

@@ -119,12 +119,13 @@ class Evidence:
         ValueError
             If a field is missing, unknown or of the wrong type.
         """
-        values = _checked(record, Evidence, "evidence")
+        values = checked_fields(record, Evidence, "evidence")
         entries = values.get("candidates", [])
         if not isinstance(entries, list):
             raise ValueError("evidence.candidates is not a list")
         candidates = tuple(
-            Candidate(**_checked(entry, Candidate, "candidate")) for entry in cast("list[object]", entries)
+            Candidate(**checked_fields(entry, Candidate, "candidate"))
+            for entry in cast("list[object]", entries)
         )
         values["candidates"] = candidates
         for name in ("heldout", "robust"):
@@ -178,7 +179,7 @@ class StitchingEvidence:
         ValueError
             If a field is missing, unknown or of the wrong type.
         """
-        return StitchingEvidence(**_checked(record, StitchingEvidence, "evidence"))
+        return StitchingEvidence(**checked_fields(record, StitchingEvidence, "evidence"))
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -208,8 +209,10 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 _COUNTS = ("anchors", "heldout_anchors", "epochs", "best_epoch", "rank", "target_rank")
 
 
-def _checked(record: object, kind: type, name: str) -> dict[str, Any]:
-    """Return the record as keyword arguments of `kind`."""
+def checked_fields(
+    record: object, kind: type, name: str, kinds: Mapping[str, type | tuple[type, ...]] = _KINDS
+) -> dict[str, Any]:
+    """Return the record as keyword arguments of `kind`, the types of whose fields `kinds` says."""
     known = {field.name for field in fields(kind)}
     if not isinstance(record, dict):
         raise ValueError(f"{name} is not a JSON object")
@@ -217,9 +220,9 @@ def _checked(record: object, kind: type, name: str) -> dict[str, Any]:
     if unknown := set(values) - known:
         raise ValueError(f"{name} has unknown fields: {', '.join(sorted(unknown))}")
     for key, value in values.items():
-        number = _KINDS[key] == (int, float)
+        number = kinds[key] == (int, float)
         values[key] = value = math.inf if number and value is None else value
-        if not isinstance(value, _KINDS[key]) or isinstance(value, bool):
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
             raise ValueError(f"{name}.{key} has the wrong type, {type(value).__name__}")
         if key in _COUNTS and value is not None and value < 0:
             raise ValueError(f"{name}.{key} is less than zero: {value}")

@@ -139,6 +139,59 @@ def read_pairs(
     return load_pairs(open_rows(source), open_rows(target), id_column, unmatched)
 
 
+def read_many(
+    sources: Sequence[Source], *, id_column: str | None = None, unmatched: Unmatched = "error"
+) -> tuple[Rows, ...]:
+    """Return the rows of two or more files that correspond, by their order or by an id.
+
+    Parameters
+    ----------
+    sources : sequence of path
+        As for `read_pairs`.
+    id_column : str, optional
+        The column of all tables that says which rows are the same thing; the order is then that of the first.
+    unmatched : {"error", "drop"}
+        What becomes of ids that not all have.
+
+    Returns
+    -------
+    tuple of arrays of shape (n, dim), one a file
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As in `read_pairs`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from latalign.on_disk import read_many
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = [Path(folder, f"{dim}.npy") for dim in (2, 3, 4)]
+    ...     for path, dim in zip(paths, (2, 3, 4)):
+    ...         np.save(path, np.ones((5, dim)))
+    ...     [rows.shape for rows in read_many(paths)]
+    [(5, 2), (5, 3), (5, 4)]
+    """
+    first, *others = readers = [open_rows(source) for source in sources]
+    if id_column is None:
+        for other in others:
+            paired(first, other)  # as many rows everywhere
+        return tuple(_loaded(reader) for reader in readers)
+    ids = [np.asarray(reader.ids(id_column)) for reader in readers]
+    shared = ids[0]
+    for reader, own in zip(others, ids[1:], strict=True):
+        try:
+            kept, _ = pair_by_id(shared, own, unmatched=unmatched)
+        except ValueError as error:
+            raise ValueError(f"{first.location} and {reader.location}: {error}") from error
+        shared = shared[kept]
+    numbers = [pair_by_id(shared, own, unmatched="drop")[1] for own in ids]
+    return tuple(_loaded(reader)[rows] for reader, rows in zip(readers, numbers, strict=True))
+
+
 def load_pairs(
     source: Reader, target: Reader, id_column: str | None, unmatched: Unmatched
 ) -> tuple[Rows, Rows]:

@@ -395,7 +395,14 @@ def test_fit_many(data, method, precision):
     check()
     if shared is None:
         return
-    shared.evidence.to_json()
+    with TemporaryDirectory() as folder:
+        shared.save(f"{folder}/spaces.safetensors")
+        again = latalign.SharedSpace.load(f"{folder}/spaces.safetensors")
+    assert again.evidence.to_json() == shared.evidence.to_json()
+    assert all(
+        one.matrix.tobytes() == other.matrix.tobytes()
+        for one, other in zip(again.encoders, shared.encoders, strict=True)
+    )
     for i in range(spaces):
         finite(shared.into(str(i)))
         finite(shared.map(str(i), str((i + 1) % spaces)))

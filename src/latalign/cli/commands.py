@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from latalign._version import __version__
+from latalign.cli.loading import loaded_map, spaces_options
 from latalign.cli.options import (
     FILES,
     call_is_right,
@@ -37,7 +38,7 @@ from latalign.cli.parameters import (
 from latalign.cli.program import EXIT_STATUSES, Program, debug_option
 from latalign.io.protocol import Location
 from latalign.methods import METHODS
-from latalign.on_disk import apply_file, load_map, read_pairs, refuse_same_file
+from latalign.on_disk import apply_file, read_pairs, refuse_same_file
 from latalign.parts import apply_folder
 from latalign.select import SCORINGS
 
@@ -262,6 +263,7 @@ def fit(
 @click.option(
     "-o", "--output", required=True, type=RowsOutput(), help="The file of mapped rows to write, or FOLDER/."
 )
+@spaces_options
 @click.option(
     "--resume",
     is_flag=True,
@@ -297,6 +299,8 @@ def apply(
     map_file: Path,
     input: Location,
     output: Location,
+    from_space: str | None,
+    to_space: str | None,
     resume: bool,
     batch_rows: int | None,
     threads: int | None,
@@ -325,7 +329,7 @@ def apply(
         if asked and not into_folder:
             raise click.UsageError(f"--{name} goes with a folder as the output: -o FOLDER/")
     with started(engine, scheduler, workers) as running, show.working("mapping") as advance:
-        map_ = load_map(map_file)
+        map_ = loaded_map(map_file, from_space, to_space)
         if into_folder:
             options |= {"resume": resume, "engine": running}
             done = apply_folder(map_, input, output.path, progress=advance, **options)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from latalign.cli.commands import main
+from latalign.cli.loading import loaded_map, spaces_options
 from latalign.cli.options import (
     FILES,
     json_option,
@@ -28,6 +29,7 @@ from latalign.on_disk import load_map
 @main.command(epilog=FILES + EXIT_STATUSES)
 @click.argument("map_file", metavar="MAP", type=MapFile())
 @pairing
+@spaces_options
 @seed_option("Draws the queries where there are more than 2000 rows, and what is searched of many rows.")
 @threads_option
 @json_option
@@ -38,6 +40,8 @@ def evaluate(
     target: Location,
     id_column: str | None,
     unmatched: Any,
+    from_space: str | None,
+    to_space: str | None,
     seed: int,
     threads: int | None,
     as_json: bool,
@@ -55,7 +59,7 @@ def evaluate(
 
     with show.working("evaluating") as advance:
         found = evaluate_files(
-            load_map(map_file),
+            loaded_map(map_file, from_space, to_space),
             source,
             target,
             id_column=id_column,
@@ -136,10 +140,14 @@ def compare(
 @json_option
 @debug_option
 def inspect(map_file: Path, as_json: bool) -> None:
-    """Show what a map is, and how it was found."""
+    """Show what a map, or a shared space with many, is, and how it was found."""
     from latalign.cli import show
-    from latalign.io.mapfile import read_header
+    from latalign.cli.spaces import inspect_spaces
+    from latalign.io.mapfile import SHARED, kind_of, read_header
 
+    if kind_of(map_file) == SHARED:
+        inspect_spaces(map_file, as_json)
+        return
     loaded, header = load_map(map_file), read_header(map_file)
     if as_json:
         print_json(asdict(header))

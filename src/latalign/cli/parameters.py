@@ -151,6 +151,21 @@ class MapOutput(_File):
         return path
 
 
+class Names(click.ParamType):
+    """Names with commas between."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names, no two the same."""
+        names = tuple(part.strip() for part in str(value).split(","))
+        if not all(names) or len(set(names)) < len(names):
+            self.fail(f"{value!r} should be names, none twice, with commas between", param, ctx)
+        return names
+
+
 class OrAuto(click.ParamType):
     """A number, or the word auto."""
 

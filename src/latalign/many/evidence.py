@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast, final
 
 import numpy as np
 
 from latalign._validation import Array
-from latalign.evidence import plain
+from latalign.evidence import checked_fields, plain
 from latalign.maps import AffineMap
 
 AnyToAny = Callable[[int, int], AffineMap | None]
 """The map from one space to another, by their numbers; None where there is none."""
+
+_MAYBE = (int, float, type(None))
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "source": str,
+    "target": str,
+    "anchors": int,
+    "baseline": _MAYBE,
+    "error": _MAYBE,
+    "direct_error": _MAYBE,
+    "round_trip": _MAYBE,
+    "direct_round_trip": _MAYBE,
+    "detour": _MAYBE,
+    "direct_detour": _MAYBE,
+    "pairs": list,
+    "n_folds": int,
+    "by_dim": list,
+}
 
 
 @final
@@ -98,6 +116,36 @@ class SharedEvidence:
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
         return cast("dict[str, Any]", plain({**asdict(self), "cost": self.cost}))
+
+    @staticmethod
+    def from_json(record: object) -> SharedEvidence:
+        """Return the record that `to_json` wrote, checked field by field; the ``cost`` is what its pairs say.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, unknown or of the wrong type.
+        """
+        if isinstance(record, Mapping):
+            given = cast("Mapping[str, object]", record)
+            record = {name: value for name, value in given.items() if name != "cost"}
+        values = checked_fields(record, SharedEvidence, "evidence", _KINDS)
+        values["pairs"] = tuple(
+            PairEvidence(**checked_fields(one, PairEvidence, "a pair of the evidence", _KINDS))
+            for one in values["pairs"]
+        )
+        values["by_dim"] = tuple(_width_and_error(one) for one in values.get("by_dim", ()))
+        if values["n_folds"] < 1:
+            raise ValueError(f"evidence.n_folds is less than one: {values['n_folds']}")
+        return SharedEvidence(**values)
+
+
+def _width_and_error(entry: object) -> tuple[int, float]:
+    """Return an entry of `by_dim`; an error that JSON has no word for is infinite."""
+    parts = cast("list[object]", entry) if isinstance(entry, list) else []
+    if len(parts) == 2 and type(parts[0]) is int and type(parts[1]) in (int, float, type(None)):
+        return parts[0], math.inf if parts[1] is None else float(cast("float", parts[1]))
+    raise ValueError(f"evidence.by_dim has an entry that is not a width and an error: {entry!r}")
 
 
 def round_trip(maps: AnyToAny, source: int, target: int, mean: Array, covariance: Array) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise as successive
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latalign._validation import Pairs, as_generator, checked_alpha, require_folds, require_whole
+from latalign._validation import as_generator, checked_alpha, require_folds, require_whole
 from latalign.many.crossval import (
     Checked,
     check_ridge,
@@ -28,11 +27,11 @@ from latalign.many.pairwise import (
     spreads,
     total_of,
 )
+from latalign.many.relating import look_at_relation
 from latalign.many.solving import Solved, rigid, warn_if_loose
 from latalign.many.space import SharedSpace
 from latalign.maps import AffineMap
 from latalign.moments import Moments, Precision
-from latalign.relation import INDISTINGUISHABLE, UnrelatedPairsWarning, relation_p_value, unrelated
 
 SharedMethod = Literal["rigid", "ridge"]
 METHODS = ("rigid", "ridge")
@@ -48,6 +47,7 @@ def fit_many(
     n_folds: int = 5,
     precision: Precision = "double",
     random_state: int | np.random.Generator | None = 0,
+    refuse_unrelated: bool = False,
 ) -> SharedSpace:
     """Map many spaces into one, from rows that all of them have, and so any of them to any other.
 
@@ -80,6 +80,8 @@ def fit_many(
         The dtype in which blocks of rows are multiplied; see `Moments.of`.
     random_state : int, Generator or None
         Draws the folds.
+    refuse_unrelated : bool
+        Whether rows that cannot be told from shuffled ones are an error instead of a warning.
 
     Returns
     -------
@@ -130,7 +132,10 @@ def fit_many(
     rng = as_generator(random_state, "fit_many")
     folds = folds_of_rows(named, sample_weight, n_folds, rng, precision, "fit_many")
     found = _fitted(folds, method, penalty, width, "fit_many")
-    _warn_if_unrelated(named)
+    # Each is compared with the next, and the last with the first.
+    names = list(named)
+    around = successive(names if len(names) == 2 else [*names, names[0]])
+    look_at_relation(named, around, "fit_many", refuse_unrelated)
     return found
 
 
@@ -193,17 +198,6 @@ def _named(spaces: Mapping[str, ArrayLike] | Sequence[ArrayLike]) -> dict[str, A
     if len(named) < 2:
         raise ValueError(f"fit_many needs at least 2 spaces; got {len(named)}")
     return named
-
-
-def _warn_if_unrelated(named: Mapping[str, ArrayLike]) -> None:
-    """Warn of the first two spaces that cannot be told from shuffled ones: each is compared with the next."""
-    names = list(named)
-    for one, other in successive(names if len(names) == 2 else [*names, names[0]]):
-        p_value = relation_p_value(Pairs.of(named[one], named[other]))
-        if p_value > INDISTINGUISHABLE:
-            said = unrelated(f"fit_many, {one!r} and {other!r}", p_value)
-            warnings.warn(said, UnrelatedPairsWarning, stacklevel=3)
-            return
 
 
 def _checked(

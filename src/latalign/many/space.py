@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from os import PathLike
 from typing import final
 
 import numpy as np
@@ -15,6 +16,8 @@ from latalign.evidence import Evidence
 from latalign.many.evidence import SharedEvidence
 from latalign.many.joining import bare_pairs, folds_of_given, folds_of_new, joined
 from latalign.many.pairwise import Pairwise
+from latalign.many.relating import look_at_relation
+from latalign.many.saving import Parts, read_parts, write_parts
 from latalign.maps import AffineMap
 from latalign.moments import Moments
 
@@ -191,6 +194,7 @@ class SharedSpace:
         sample_weight: ArrayLike | None = None,
         n_folds: int = 5,
         random_state: int | np.random.Generator | None = 0,
+        refuse_unrelated: bool = False,
     ) -> SharedSpace:
         """Return the shared space with one more space in it; all that is there stays as it is, bit by bit.
 
@@ -207,6 +211,8 @@ class SharedSpace:
             Folds of the held-out errors; the maps of the known spaces are not fitted anew for them.
         random_state : int, Generator or None
             Draws the folds.
+        refuse_unrelated : bool
+            Whether rows that cannot be told from shuffled ones are an error instead of a warning.
 
         Returns
         -------
@@ -218,6 +224,11 @@ class SharedSpace:
             If the arrays do not hold real numbers.
         ValueError
             If the name is taken, no known space is given or one is unknown, or the rows do not fit.
+
+        Warns
+        -----
+        UnrelatedPairsWarning
+            If the new rows and those of a known space cannot be told from shuffled ones.
 
         Examples
         --------
@@ -233,7 +244,9 @@ class SharedSpace:
         """
         require_folds(n_folds, "join")
         rng = as_generator(random_state, "join")
-        return self._with(name, folds_of_new(name, X, known, self._maps(), sample_weight, n_folds, rng))
+        folds = folds_of_new(name, X, known, self._maps(), sample_weight, n_folds, rng)
+        look_at_relation({name: X, **known}, ((name, other) for other in known), "join", refuse_unrelated)
+        return self._with(name, folds)
 
     def join_moments(self, name: str, known: Mapping[str, Moments | Sequence[Moments]]) -> SharedSpace:
         """Return the shared space with one more space in it, from moments alone.
@@ -256,6 +269,56 @@ class SharedSpace:
             As in `join`.
         """
         return self._with(name, folds_of_given(name, known, self._maps()))
+
+    def save(self, path: str | PathLike[str], *, dataset: str | None = None) -> None:
+        """Write the shared space, all its maps and its evidence to one safetensors file, as map files are written.
+
+        Parameters
+        ----------
+        path : path
+        dataset : str, optional
+            The name of the data whose rows it was fitted on.
+
+        Raises
+        ------
+        TypeError
+            If a name, one of the spaces' included, is no text.
+        OSError
+            If the file cannot be written; nothing is left behind.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import latalign
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(50, 4))
+        >>> shared = latalign.fit_many({"X": X, "Y": X @ rng.normal(size=(4, 2)), "Z": 2 * X})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     shared.save(Path(folder, "spaces.safetensors"))
+        ...     again = latalign.SharedSpace.load(Path(folder, "spaces.safetensors"))
+        >>> again.names
+        ('X', 'Y', 'Z')
+        >>> bool((again.map("X", "Y")(X) == shared.map("X", "Y")(X)).all())
+        True
+        """
+        parts = Parts(self.names, self.method, self.encoders, self.decoders, self.agreement, self.evidence)
+        write_parts(path, parts, dataset)
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> SharedSpace:
+        """Read a shared space that `save` wrote, and check everything in it. Nothing is ever unpickled.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not the file of a shared space, of an unknown version, truncated, or inconsistent.
+        """
+        parts = read_parts(path)
+        return SharedSpace(*(getattr(parts, field.name) for field in fields(parts)))
 
     def _with(self, name: str, folds: Sequence[Pairwise]) -> SharedSpace:
         new = joined(folds, self.method, self._maps(), self.agreement)
