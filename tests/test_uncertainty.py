@@ -59,6 +59,29 @@ def test_with_hardly_more_rows_than_dimensions():
     assert abs(share - 0.9) <= 0.03 + 3 * error
 
 
+@pytest.mark.filterwarnings(
+    "ignore::latalign.IllConditionedWarning", "ignore::latalign.UnrelatedPairsWarning"
+)
+@pytest.mark.parametrize("method", ["ridge", "shrunk", "affine", "rigid", "auto"])
+def test_a_choice_owes_nothing_to_the_row_that_is_left_out(method):
+    """Ten anchors in eight dimensions, over many draws: what was chosen with a row makes its error too small."""
+    found = []
+    for draw in range(60):
+        X, Y = problem(np.random.default_rng([draw, 10]), 10, 8)
+        map_ = latalign.calibrate(latalign.fit(X[:10], Y[:10], method), X[:10], Y[:10])
+        found.append(
+            (np.linalg.norm(map_(X[10:]) - Y[10:], axis=1) <= map_.uncertainty.radius(X[10:])).mean()
+        )
+    assert abs(np.mean(found) - 0.9) <= 0.04 + 2 * np.std(found) / np.sqrt(len(found))
+
+
+def test_a_penalty_that_was_given_is_kept(rng):
+    X, Y = problem(rng, 30, 8)
+    map_ = latalign.fit(X[:30], Y[:30], "ridge", alpha=1e6)  # as good as none
+    found = latalign.calibrate(map_, X[:30], Y[:30]).uncertainty.error(X[30:]).mean()
+    assert np.isclose(found, np.sqrt(((map_(X[30:]) - Y[30:]) ** 2).sum(axis=1).mean()), rtol=0.2)
+
+
 def test_the_expected_error_is_that_of_held_out_rows(rng):
     X, Y = problem(rng, 300, 8)
     map_ = latalign.calibrate(latalign.fit(X[:300], Y[:300], "affine"), X[:300], Y[:300])

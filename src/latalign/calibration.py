@@ -11,7 +11,7 @@ Statistics 49 (2021) 486-507: errors of rows left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from latalign._linalg import EPS, eigh
 from latalign._validation import Array, Pairs, as_generator
+from latalign.fitting import solve_folds
 from latalign.leave_one_out import LeaveOneOut
 from latalign.maps import AffineMap
-from latalign.methods import METHODS, Method
-from latalign.moments import Moments, all_but_one, moments_of_pairs
-from latalign.paths import best_alpha
+from latalign.methods import METHODS
+from latalign.moments import Moments, all_but_one, moments_of_pairs, summed
+from latalign.paths import alpha_grid, best_alpha
 from latalign.robust import downweighted
 from latalign.select import Folds, distinct
 from latalign.uncertainty import Uncertainty
@@ -35,6 +36,8 @@ _SCORES = 1000
 _SHARES = np.concatenate(([0.0], 1 / (1 + np.geomspace(1e3, 1e-3, 61)), [1.0]))
 _SMALLEST = 1e-12  # variance, relative to that of the median leverage
 _BLOCK_ROWS = 2048
+# Of so many rows at most, and where it takes a second or so, the choices of a method are made anew without each.
+_FEW_ROWS, _BUDGET = 100, 1e9
 _ROWS = 20_000  # what more rows would add to the errors' distribution is little
 
 Errors = tuple[Array, Array]
@@ -55,8 +58,10 @@ def calibrate(
 
     The pairs are those that the map was fitted to. Their errors are those of maps fitted without them, by
     the same method and parameters: in closed form row by row for "affine", "linear" and "ridge", by twenty
-    folds for the other methods. What fits by itself is never counted. For any other map, give pairs that
-    it was not fitted to (``heldout=True``).
+    folds for the other methods. Of up to a hundred pairs, in spaces that are not too wide, what was chosen
+    (the method by "auto", the penalty of "ridge" and "shrunk") is chosen anew for each of those maps. What
+    fits by itself is never counted. For any other map, give pairs that it was not fitted to
+    (``heldout=True``).
 
     Parameters
     ----------
@@ -133,7 +138,8 @@ def calibrate(
         moments = moments.uncentered()
     weight = pairs.weights[some]
     # Errors of rows left out have those of the coefficients in common: where few rows are left to tell them
-    # apart by, their spread is itself uncertain, as it is to Student. A map that no row was in has none.
+    # apart by, their spread is itself uncertain, as it is to Student, and with hardly any left they are all about
+    # one number. A map that no row was in has none.
     freedom = np.inf if heldout else _freedom(moments.count, errors[1], weight)
     return replace(map_, uncertainty=_uncertainty(moments, alpha, *errors, weight, freedom))
 
@@ -144,7 +150,18 @@ def _left_out(
     """Return the penalty of the leverage, and the errors of some rows in fits by the same method without them."""
     evidence = map_.evidence
     assert evidence is not None
-    determined = map_.method == "ridge" or len(pairs) > map_.dim_source + 2
+    if len(pairs) <= _FEW_ROWS:
+        folds = Folds.of(pairs, _FOLDS, rng)
+        total = summed(folds.moments)
+        if choosing := _chosen_anew(map_, folds, total):
+
+            def anew(fold: int) -> AffineMap:
+                others = [moments for number, moments in enumerate(folds.moments) if number != fold]
+                return solve_folds(choosing, others, {})
+
+            alpha = evidence.alpha if map_.method == "ridge" and evidence.alpha else best_alpha(total)[0]
+            return alpha, _by_folds(map_.method, anew, folds, alpha, some)
+    determined = map_.method == "ridge" or len(pairs) > map_.dim_source + 1
     if determined and map_.method in ("affine", "linear", "ridge"):
         alpha = float(evidence.alpha or 0.0)
         return alpha, _residuals(
@@ -157,12 +174,35 @@ def _left_out(
     if "reflection" in METHODS[map_.method].parameters and map_.dim_source == map_.dim_target:
         given = {"reflection": bool(np.linalg.det(map_.matrix) < 0)}
     folds = Folds.of(pairs, _FOLDS, rng)
-    alpha = best_alpha(sum(folds.moments[1:], folds.moments[0]))[0]
-    return alpha, _by_folds(METHODS[map_.method], given, folds, alpha, some)
+    trains = all_but_one(folds.moments)
+    alpha = best_alpha(summed(folds.moments))[0]
+
+    def again(fold: int) -> AffineMap:
+        return METHODS[map_.method].solve(trains[fold], **given)
+
+    return alpha, _by_folds(map_.method, again, folds, alpha, some)
+
+
+def _chosen_anew(map_: AffineMap, folds: Folds, total: Moments) -> str | None:
+    """Return by which method maps of the other folds make the choices of this one anew, where that tells.
+
+    What a choice among many owes to the row that is left out is much with few rows, and little with many. A
+    penalty that is none of those that are tried was given.
+    """
+    evidence, dims = map_.evidence, max(total.dim_source, total.dim_target)
+    assert evidence is not None
+    if len(folds.moments) ** 2 * dims**3 > _BUDGET or len(folds.moments) < 3:
+        return None
+    if evidence.candidates:
+        return "auto" if evidence.scoring == "mse" else None
+    tried = {"ridge": alpha_grid(total), "shrunk": np.concatenate(([0, np.inf], alpha_grid(total)))}
+    if map_.method not in tried or evidence.alpha is None:
+        return None
+    return map_.method if np.isclose(tried[map_.method], evidence.alpha, rtol=1e-9, atol=0).any() else None
 
 
 def _by_folds(
-    method: Method, given: Mapping[str, Any], folds: Folds, alpha: float, some: NDArray[np.intp]
+    name: str, fitted: Callable[[int], AffineMap], folds: Folds, alpha: float, some: NDArray[np.intp]
 ) -> Errors:
     """Return the errors and leverages of some rows by maps of the other folds."""
     pairs, number = folds.pairs.take(some), folds.number[some]
@@ -173,11 +213,11 @@ def _by_folds(
         if not len(rows):
             continue
         part = pairs.take(rows)
-        residual[rows] = part.target - method.solve(train, **given)(part.source.astype(np.float64))
-        mean = np.zeros_like(train.source_mean) if method.name == "linear" else train.source_mean
+        residual[rows] = part.target - fitted(fold)(part.source.astype(np.float64))
+        mean = np.zeros_like(train.source_mean) if name == "linear" else train.source_mean
         # Leverage falls with the number of rows; what is wanted is that in the fit to all of them.
         less = train.weight / total
-        root = _root(train.uncentered() if method.name == "linear" else train, alpha * less)
+        root = _root(train.uncentered() if name == "linear" else train, alpha * less)
         leverage[rows] = less * (((part.source - mean) @ root) ** 2).sum(axis=1)
     return residual, leverage
 
@@ -223,7 +263,7 @@ def _uncertainty(
     covariance = (residual * (weight / scale)[:, None]).T @ residual / weight.sum()
     share = share if middle > 0 else 0.0
     factor = _root(moments, alpha) / np.sqrt(middle if middle > 0 else 1.0)
-    scores = _ranked(np.sqrt(squares / scale * (1 + 0.5 / freedom)), weight)
+    scores = _ranked(np.sqrt(squares / scale * (1 + 0.25 / freedom + 1.2 / freedom**2)), weight)
     return Uncertainty(moments.source_mean, factor, np.array([share]), covariance, scores)
 
 

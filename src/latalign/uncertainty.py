@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
@@ -112,16 +111,16 @@ class Uncertainty:
         return self.scales(X) * self.quantile(level)
 
     def quantile(self, level: float = 0.9) -> float:
-        """Return the score that held-out rows were below with a probability of `level`."""
+        """Return the score that held-out rows were below with a probability of `level`, between two ranks."""
         if not 0 < level < 1:
             raise ValueError(f"Uncertainty needs a level above 0 and below 1; got {level!r}")
-        rank = math.ceil((len(self.scores) + 1) * level - 1e-9)
-        if rank > len(self.scores):
+        rank = (len(self.scores) + 1) * level
+        if rank > len(self.scores) + 1e-9:
             raise ValueError(
                 f"Uncertainty: {len(self.scores)} held-out rows say nothing of a level of {level:g}, only up to "
                 f"{len(self.scores) / (len(self.scores) + 1):.3g}. Calibrate on more pairs."
             )
-        return float(self.scores[rank - 1])
+        return float(np.interp(rank, np.arange(1, len(self.scores) + 1), self.scores))
 
     def scales(self, X: ArrayLike) -> Array:
         """Return s(x) of rows before they are mapped, shape (n,)."""
