@@ -1,6 +1,7 @@
 """Rows of two files that meet by their ids."""
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -118,3 +119,47 @@ def test_the_missing_extra_is_named(sides, monkeypatch):
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'latalign\[duckdb\]'"):
         latalign.fit_files(x, y, "affine", id_column="id")
+
+
+# Ids that stand in another order -------------------------------------------------------------------
+
+
+def tables(folder, mine, its, name="id"):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rng = np.random.default_rng(0)
+    for path, ids in (("x.parquet", mine), ("y.parquet", its)):
+        rows = pa.array(list(rng.normal(size=(len(ids), 3))))
+        pq.write_table(pa.table({name: ids, "year": [2000] * len(ids), "v": rows}), folder / path)
+    return folder / "x.parquet", folder / "y.parquet"
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_ids_in_another_order_are_told(tmp_path, kind):
+    ids = [kind(number) for number in range(30)]
+    files = tables(tmp_path, ids, [*ids[:4], *ids[:3:-1]])
+    words = r"row 4 has the id .*4.* in .*x\.parquet and .*29.* pair by them: id_column='id'"
+    with pytest.warns(UserWarning, match=words):
+        latalign.compare_files(*files)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        latalign.compare_files(*files, id_column="id")
+
+
+@pytest.mark.parametrize(
+    ("mine", "its"),
+    [
+        (list(range(30)), list(range(30))),  # the same
+        ([1, 2] * 15, [2, 1] * 15),  # no ids
+        (list(range(30)), list(range(100, 130))),  # of two systems
+        ([None, *range(29)], [*range(29), None]),
+    ],
+)
+def test_what_is_no_id_in_another_order(tmp_path, mine, its):
+    files = tables(tmp_path, mine, its)
+    if mine[0] is None:
+        with pytest.warns(UserWarning, match="row 0 has the id None"):
+            latalign.compare_files(*files)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        latalign.compare_files(*files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, final
@@ -13,6 +14,7 @@ from latalign.io import join
 from latalign.io.files import unchanged
 from latalign.io.folder import FolderRows
 from latalign.io.protocol import Block, Reader
+from latalign.io.tables import TableRows
 
 Unmatched = Literal["error", "drop"]
 
@@ -206,7 +208,51 @@ def paired(
             "pair by order. Give files of the same rows, or pair tables by a column of ids (id_column, "
             "--id-column)."
         )
+    _warn_if_ids_differ(source, target)
     return PairedRows(source, target, caller)
+
+
+def _warn_if_ids_differ(source: Reader, target: Reader) -> None:
+    """Warn where two tables that are paired by order have ids in a column of one name, and in another order.
+
+    Ids are numbers or texts of which none is there twice. The first rows are looked at.
+    """
+    if not (isinstance(source, TableRows) and isinstance(target, TableRows)):
+        return
+    if not (source.files and target.files):  # a stream is read once
+        return
+    others = {source.column, target.column}
+    for column in (
+        name for name in source.schema.names if name in target.schema.names and name not in others
+    ):
+        if not (_has_ids(source, column) and _has_ids(target, column)):
+            continue
+        one, other = ([*_first_of(side, column)] for side in (source, target))
+        if len(set(one)) < len(one) or len(set(other)) < len(other) or not set(one) & set(other):
+            continue
+        row = next((k for k, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), None)
+        if row is not None:
+            warnings.warn(
+                f"the tables are paired by the order of their rows, but row {row} has the {column} "
+                f"{one[row]!r} in {source.location.path} and {other[row]!r} in {target.location.path}. If those "
+                f"are ids, pair by them: id_column={column!r} (--id-column {column}).",
+                stacklevel=3,
+            )
+            return
+
+
+def _has_ids(side: TableRows, column: str) -> bool:
+    try:
+        side.id_type(column)
+    except ValueError:
+        return False
+    return True
+
+
+def _first_of(side: TableRows, column: str) -> Iterator[object]:
+    """Yield the first values of a column."""
+    for batch in side.batches([column], _SCAN_ROWS, 0, min(_SCAN_ROWS, side.rows or _SCAN_ROWS)):
+        yield from batch.column(0).to_pylist()
 
 
 def fits(*readers: Reader) -> bool:
