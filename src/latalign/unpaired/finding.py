@@ -23,11 +23,11 @@ from latalign.unpaired.resemblance import resemblance
 from latalign.unpaired.signatures import Side, between, whitened
 
 Basis = Literal["rows", "labels", "pairs"]
-Reason = Literal["one dimension", "mirror image", "disagreement", "unlike clouds", "too few rows"]
+Reason = Literal["one dimension", "symmetry", "disagreement", "unlike clouds", "too few rows"]
 
 _FEWEST = 20  # rows of a side without a counterpart, for anything to be looked for
 _UNSTABLE = 0.12  # disagreement of halves of the rows above which nothing was found
-_MIRRORED = 0.02  # how far apart a mirror image that does as well may be
+_SYMMETRIC = 0.02  # how far apart a mirror image, or the like, that does as well may be
 _ALIKE = 0.75  # resemblance of the clouds below which nothing was found
 _CORRECTING = 10  # pairs from which on they correct the map
 
@@ -56,9 +56,9 @@ class UnpairedFit:
     pairs : int
         The rows that are known to correspond.
     reason : str or None
-        Why there is no map. "one dimension": there the shapes of two clouds tell nothing. "mirror image": one
-        in a direction that counts does as well. "disagreement", "unlike clouds": see there. "too few rows":
-        in each class, to find more than its mean. None where there is a map.
+        Why there is no map. "one dimension": there the shapes of two clouds tell nothing. "symmetry": a
+        mirror image of the answer, or the like, does as well. "disagreement", "unlike clouds": see there.
+        "too few rows": in each class, to find more than its mean. None where there is a map.
     """
 
     basis: Basis
@@ -104,7 +104,7 @@ class UnpairedFit:
             return ""
         why = {
             "one dimension": "in one dimension the shapes of two clouds do not tell what corresponds",
-            "mirror image": "the clouds are their own mirror image, or nearly, so that there is more than one answer",
+            "symmetry": "the clouds are their own mirror image, or the like, so that there is more than one answer",
             "disagreement": f"two halves of the rows disagree by {self.disagreement:.2f} (0 the same, 1 unrelated)",
             "unlike clouds": f"the clouds are alike by {self.resemblance:.2f} (1 the same, 0 by chance)",
             "too few rows": "there are too few rows of each class to find more than the class means",
@@ -181,8 +181,8 @@ def fit_unpaired(
     What nothing says, geometry must: the two spaces have to be near to an affine image of each other, and
     their clouds must have a shape of their own. A Gaussian has none, and nor has a cloud that is its own
     mirror image: any answer is then as good as another, and nothing is found. In one dimension nothing is,
-    either, without ten pairs or more: there clouds of similar shape are alike whatever they are. The page on
-    methods tells where it worked and where it did not.
+    either, unless all rows are paired: there clouds of similar shape are alike whatever they are. The page
+    on methods tells where it worked and where it did not.
 
     The confidence is about the rows given. Two spaces that hold different things (other classes, other
     shares of them) have no true map either; in every such case that was tried the halves disagreed.
@@ -317,7 +317,7 @@ def _by_rows(
     """Return what the rows alone say, with the pairs as a guide."""
     sides = whitened(_one_class(source), _one_class(target), max_rows, rng, "fit_unpaired")
     counts = len(free[0]), len(free[1]), len(known[0])
-    if len(sides[0].whitening.deviations) == 1 and len(known[0]) < _CORRECTING:
+    if sides[0].whitening.rank == 1:
         return UnpairedFit("rows", 1.0, 0.0, (), *counts, "one dimension", None)
     clouds = [
         _halves(side, rows, numbers, own, rng)
@@ -334,8 +334,8 @@ def _by_rows(
     rows = clouds[0][0].rows, clouds[1][1].rows
     alike = resemblance(*rows, clouds[1][0].scale, rotation, rng)
     reason: Reason | None = None
-    if max(_mirrored(there, sides[1]), _mirrored(back, sides[0])) > _MIRRORED:
-        reason = "mirror image"
+    if max(_symmetric(there, sides[1]), _symmetric(back, sides[0])) > _SYMMETRIC:
+        reason = "symmetry"
     elif apart > _UNSTABLE:
         reason = "disagreement"
     elif alike < _ALIKE:
@@ -347,9 +347,9 @@ def _by_rows(
     return UnpairedFit("rows", apart, alike, agreement, *counts, None, fitted)
 
 
-def _mirrored(found: Peaks, target: Side) -> float:
-    """Return how far a mirror image that does as well is from the best rotation; 0 where none does."""
-    return max((between(peak.rotation, found.best.rotation, target) for peak in found.mirrored), default=0.0)
+def _symmetric(found: Peaks, target: Side) -> float:
+    """Return how far a mirror image, or the like, that does as well is from the best rotation; 0 where none does."""
+    return max((between(peak.rotation, found.best.rotation, target) for peak in found.symmetric), default=0.0)
 
 
 def _one_class(rows: Rows) -> LabelledRows:

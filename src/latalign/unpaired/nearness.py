@@ -31,12 +31,15 @@ def log_radii(mapped: Array, aims: Array) -> Radii:
 
 def standard_errors(one: Radii, other: Radii) -> float:
     """Return by how many standard errors rows are nearer in the one case than in the other, of both sides the less."""
-    found: list[float] = []
-    for near, far in zip(one, other, strict=True):
-        apart = far - near
-        error = float(apart.std()) / np.sqrt(len(apart))
-        found.append(float(apart.mean()) / error if error > 0 else 0.0)
-    return min(found)
+    return min(in_standard_errors(far - near) for near, far in zip(one, other, strict=True))
+
+
+def in_standard_errors(differences: Array) -> float:
+    """Return the mean of differences in units of its standard error; zero where there is none."""
+    if not len(differences):
+        return 0.0
+    error = float(differences.std()) / np.sqrt(len(differences))
+    return float(differences.mean()) / error if error > 0 else 0.0
 
 
 def _one_way(rows: Array, others: Array) -> Array:
