@@ -5,7 +5,7 @@ import pytest
 
 import latalign
 from calls import done, done_json, refused, run, written
-from latalign.cli import labelled, main
+from latalign.cli import main, without_pairs
 from latalign.io.labels import read_labels
 
 pa = pytest.importorskip("pyarrow")
@@ -105,10 +105,10 @@ def test_what_is_about_pairs_is_refused(folder, option):
 
 
 def test_no_option_of_fit_is_passed_over():
-    """A new one is for pairs, or is heeded with --labels as well."""
-    heeded = {"source", "target", "labels", "output", "seed", "as_json", "debug"}
+    """A new one is for pairs, or is heeded with --labels or --unpaired as well."""
+    heeded = {"source", "target", "labels", "unpaired", "anchors", "output", "seed", "as_json", "debug"}
     heeded |= {"source_name", "target_name", "dataset"}
-    assert {one.name for one in main.commands["fit"].params} == heeded | set(labelled._OF_PAIRS)
+    assert {one.name for one in main.commands["fit"].params} == heeded | set(without_pairs._OF_PAIRS)
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,11 @@ def unexplained(map_, X, Y):
 def never_wrong(found, X, Y, limit=0.2):
     """Check that a map that is returned is a good one; tell whether there is one."""
     if not found.found:
-        with pytest.raises(ValueError, match="found no map"):
+        with pytest.raises(ValueError, match="No map was found") as error:
             _ = found.map
+        assert found.explanation in str(error.value)
         return False
+    assert (found.reason, found.explanation) == (None, "")
     assert unexplained(found.map, X, Y) < limit
     return True
 
@@ -66,7 +68,9 @@ def test_nothing_is_found_between_gaussians(rng):
     assert not found.found
     assert found.confidence < 0.9
     assert found.agreement == ()
-    with pytest.raises(ValueError, match=r"found no map: .* disagree by .* Give more rows, class labels"):
+    assert found.reason in ("symmetry", "disagreement")
+    assert found.to_json()["reason"] == found.reason
+    with pytest.raises(ValueError, match=r"No map was found: .* Give more rows, class labels"):
         _ = found.map
 
 
@@ -80,7 +84,42 @@ def test_nothing_is_found_where_a_cloud_is_its_own_mirror_image(rng):
     X, _ = clusters(rng, 4000, 5)
     X[:, 0] = 6 * np.abs(X[:, 0]) * rng.choice([-1, 1], 4000)
     turn = np.linalg.qr(rng.normal(size=(5, 5)))[0]
-    assert not fit_unpaired(X[:2000], X[2000:] @ turn).found
+    found = fit_unpaired(X[:2000], X[2000:] @ turn)
+    assert not found.found
+    assert found.reason == "symmetry"
+    assert "more than one answer" in found.explanation
+
+
+@pytest.mark.parametrize("share", [0.02, 0.04])
+@pytest.mark.parametrize("dim", [3, 5])
+def test_a_narrow_mirror_image_is_seen(dim, share):
+    # The two halves differ by little, or not at all where both took the wrong one; a map would be wrong by 4 shares.
+    rng = np.random.default_rng(dim)
+    X, _ = clusters(rng, 2000, dim)
+    X[:, 1:] -= X[:, 1:].mean(axis=0)
+    both_ways = np.abs(X[:, 0]) * rng.choice([-1, 1], 2000)
+    X[:, 0] = both_ways / both_ways.std() * np.sqrt(share / (1 - share) * X[:, 1:].var(axis=0).sum())
+    Y = X @ np.linalg.qr(rng.normal(size=(dim, dim)))[0]
+    found = fit_unpaired(X[:1000], Y[1000:])
+    assert found.disagreement < 0.12
+    assert found.reason == "symmetry"
+    # Pairs can tell which of the two it is, if the direction is not too narrow for them to be looked at first.
+    told = fit_unpaired(X[:1000], np.concatenate([Y[:50], Y[1000:]]), pairs=(np.arange(50), np.arange(50)))
+    assert never_wrong(told, X, Y, 0.01) or share == 0.02
+
+
+@pytest.mark.parametrize("draw", ["exponential", "normal", "uniform"])
+def test_one_dimension_tells_nothing(rng, draw):
+    # Two clouds of the same shape are alike there, whether they have to do with each other or not.
+    X, Y = getattr(rng, draw)(size=(2, 500, 1))
+    for source, target in ((X, -2 * X[::-1]), (X, Y), (np.hstack([X, 2 * X]), Y)):
+        found = fit_unpaired(source, target)
+        assert (found.found, found.reason, found.confidence) == (False, "one dimension", 0.0)
+        assert "in one dimension" in found.explanation
+    some, every = np.arange(20), np.arange(500)
+    assert fit_unpaired(X, -2 * X, pairs=(some, some)).reason == "one dimension"
+    found = fit_unpaired(X, -2 * X, pairs=(every, every))
+    assert unexplained(found.map, X, -2 * X) < 1e-9
 
 
 @pytest.mark.parametrize(("dim_source", "dim_target"), [(5, 9), (9, 5)])
@@ -176,7 +215,8 @@ class TestLabels:
     def test_class_means_are_not_called_found(self, rng):
         X, Y = rng.normal(size=(2, 500, 8))
         labels = rng.integers(4, size=(2, 500))
-        assert not fit_unpaired(X, Y, labels=tuple(labels)).found
+        found = fit_unpaired(X, Y, labels=tuple(labels))
+        assert (found.found, found.reason) == (False, "too few rows")
 
     def test_pairs_correct_it(self, rng):
         X, kind = clusters(rng, 3000, 6)

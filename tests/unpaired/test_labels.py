@@ -1,6 +1,7 @@
 """Alignment by labels: what is found exactly, what nearly, what changes nothing, and when there is too little."""
 
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -42,6 +43,21 @@ def test_the_same_rows_in_another_order_give_the_map_itself(rng, dim, dtype):
     assert found.map.evidence.anchors == round(max(found.agreement) * len(X))
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_two_classes_are_warned_of(rng, classes):
+    X, labels = clusters(rng, 2000, 3, classes)
+    Y = X @ rng.normal(size=(3, 3))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = fit_from_labels(X[:1000], labels[:1000], Y[1000:], labels[1000:])
+    assert found.basis == "rows"
+    told = [one for one in said if issubclass(one.category, latalign.IllConditionedWarning)]
+    assert [str(one.message)[:50] for one in told] == [
+        "fit_from_labels: two classes may leave the sign of"
+    ] * (classes == 2)
+
+
+@pytest.mark.filterwarnings("ignore:fit_from_labels. two classes")
 @pytest.mark.parametrize("classes", [2, 3, 6])
 def test_no_row_in_common(rng, classes):
     X, labels = clusters(rng, 12_000, 10, classes)

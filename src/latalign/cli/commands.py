@@ -71,6 +71,20 @@ def main() -> None:
     "need not correspond. How the map is found is then settled, and nothing is held out.",
 )
 @click.option(
+    "--unpaired",
+    is_flag=True,
+    help="Fit without pairs, from the shapes of the two clouds alone; --labels may be given as well. Where that tells "
+    "too little no map is found: then nothing is written, the exit status is 1, and that of any error 2.",
+)
+@click.option(
+    "--anchors",
+    metavar="SOURCE_ANCHORS TARGET_ANCHORS",
+    nargs=2,
+    type=RowsFile(),
+    help="With --unpaired, files of rows that do correspond, besides those of SOURCE and TARGET: they help the "
+    "search, and from ten on correct the map.",
+)
+@click.option(
     "--method",
     type=click.Choice(["auto", *METHODS]),
     default="auto",
@@ -158,6 +172,8 @@ def fit(
     unmatched: Any,
     output: Path,
     labels: tuple[Location, Location] | None,
+    unpaired: bool,
+    anchors: tuple[Location, Location] | None,
     method: str,
     alpha: Any,
     rank: Any,
@@ -182,19 +198,24 @@ def fit(
 ) -> None:
     """Find the map from SOURCE to TARGET.
 
-    Row i of both is the same thing, seen by two models, unless --labels are given.
+    Row i of both is the same thing, seen by two models, unless --labels or --unpaired are given.
     The map is fitted on all pairs; the held-out figures come from a second fit without some of them.
     More rows than 32 MiB are read once, block by block: any number of them needs the same memory.
     Pairs that cannot be told from shuffled ones are refused (a permutation test, p > 0.05).
     """
     from latalign.calibration import calibrate
     from latalign.cli import show
-    from latalign.cli.labelled import fit_labelled
+    from latalign.cli.without_pairs import fit_labelled, fit_unpaired
     from latalign.curves import learning_curve
     from latalign.streamed import fit_files
 
+    names = {"source": source_name, "target": target_name, "dataset": dataset}
+    if anchors is not None and not unpaired:
+        raise click.UsageError("--anchors go with --unpaired; without it SOURCE and TARGET are the anchors")
+    if unpaired:
+        fit_unpaired(ctx, (source, target), labels, anchors, output, seed, names, as_json)
+        return
     if labels is not None:
-        names = {"source": source_name, "target": target_name, "dataset": dataset}
         fit_labelled(ctx, (source, target), labels, output, seed, names, as_json)
         return
     options = {"alpha": alpha, "rank": rank, "power": power}
@@ -235,15 +256,13 @@ def fit(
                 learned = learning_curve(X, Y, method, precision=precision, random_state=seed, **given)
             if uncertainty:
                 fitted = calibrate(fitted, X, Y, robust=robust, random_state=seed)
-        fitted.save(output, source=source_name, target=target_name, dataset=dataset)
+        fitted.save(output, **names)
     if as_json:
         print_json(
             {
                 "output": str(output),
                 **map_json(fitted),
-                "source": source_name,
-                "target": target_name,
-                "dataset": dataset,
+                **names,
                 "heldout": None if found.heldout is None else found.heldout.to_json(),
                 "curve": None if learned is None else learned.to_json(),
             }

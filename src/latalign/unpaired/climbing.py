@@ -7,14 +7,16 @@ of rows that the rotation was not fitted to: it does not rise merely because it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import final
 
 import numpy as np
 
 from latalign._linalg import nearest_rotation
 from latalign._validation import Array
+from latalign.unpaired.nearness import in_standard_errors, log_radii, standard_errors
 from latalign.unpaired.partners import mutual_partners
 from latalign.unpaired.refining import NEIGHBORS
 from latalign.unpaired.starts import starts
@@ -25,7 +27,12 @@ _STARTS = 4  # that are climbed from, of each power
 _STAGES = (1.0, 0.5)  # powers of the deviations in distances, one after another
 _SCOUTS = 2000  # rows that they are climbed with
 _CLIMBED = 4  # that are climbed from once more, with all rows
-_MIRRORS = 3  # widest directions in which the best is mirrored, and climbed from as well
+_MIRRORS = 8  # widest directions in which the best is mirrored, and climbed from as well
+_TURNED = 3  # widest directions that are exchanged or turned, two at a time
+_NARROW = 0.01  # share of the variance below which a direction is neither
+_BACK = 0.5  # cosine of each wide direction with its mirror image, climbed from, above which that came back
+_CLEARER = 4.0  # standard errors by which rows are nearer under the best than under what is no answer
+_FAR_CLEARER = 12.0  # the same, with few rows
 _STEPS = 24
 _PATIENCE = 4  # steps without a larger share
 _CLOSE = 0.01  # shares that differ by less are as good: a standard error of a share among 2000 rows
@@ -73,8 +80,32 @@ class Peak:
     share: float
 
 
-def peaks(source: Cloud, target: Cloud, rng: np.random.Generator) -> list[Peak]:
-    """Return the best rotation that is found, and after it all others that are about as good.
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Peaks:
+    """All rotations that are about as good as the best.
+
+    Attributes
+    ----------
+    best : Peak
+    others : tuple of Peak
+        From other starts.
+    symmetric : tuple of Peak
+        From mirror images of the best, and the like.
+    """
+
+    best: Peak
+    others: tuple[Peak, ...]
+    symmetric: tuple[Peak, ...]
+
+    @property
+    def rotations(self) -> list[Array]:
+        """All of them, the best first."""
+        return [peak.rotation for peak in (self.best, *self.others, *self.symmetric)]
+
+
+def peaks(source: Cloud, target: Cloud, rng: np.random.Generator) -> Peaks:
+    """Return the best rotation that is found, and all others that are about as good.
 
     Parameters
     ----------
@@ -84,7 +115,7 @@ def peaks(source: Cloud, target: Cloud, rng: np.random.Generator) -> list[Peak]:
 
     Returns
     -------
-    list of Peak
+    Peaks
     """
     first: list[Array] = []
     for power in _POWERS:
@@ -96,18 +127,70 @@ def peaks(source: Cloud, target: Cloud, rng: np.random.Generator) -> list[Peak]:
         )
     scouts = _ordered(climb(source, target, one, _SCOUTS) for one in first)
     every = max(len(source.rows), len(target.rows))
-    found = _ordered(climb(source, target, peak.rotation, every) for peak in scouts[:_CLIMBED])
-    close = [peak for peak in found if peak.share >= found[0].share - _CLOSE]
-    # A cloud that is its own mirror image has two answers, of which the starts may have hit one only. Of which
-    # the share is larger is then chance.
-    chance = 1 / np.sqrt(min(len(source.rows), len(target.rows)) / 2)
-    for direction in range(min(_MIRRORS, len(found[0].rotation))):
-        mirrored = found[0].rotation.copy()
+    best, *others = _ordered(climb(source, target, peak.rotation, every) for peak in scouts[:_CLIMBED])
+    close = tuple(peak for peak in others if peak.share >= best.share - _CLOSE)
+    return Peaks(best, close, tuple(_as_good_symmetric(source, target, best, every)))
+
+
+def _as_good_symmetric(source: Cloud, target: Cloud, best: Peak, most: int) -> Iterator[Peak]:
+    """Yield what is climbed to from mirror images of the best, and the like, where rows are as near under it.
+
+    A cloud that is its own mirror image has two answers, of which the starts may have hit one only. The share of
+    rows with a partner hardly tells them apart where the direction is narrow; how near rows are does.
+    """
+    shares = source.deviations**2 / np.square(source.deviations).sum()
+    wide = min(_MIRRORS, int(np.count_nonzero(shares >= _NARROW)))
+
+    def came_back(peak: Peak) -> bool:
+        return bool((peak.rotation * best.rotation).sum(axis=1)[:wide].min() > _BACK)
+
+    for change in _symmetries(len(best.rotation), wide):
+        peak = climb(source, target, change @ best.rotation, _SCOUTS)
+        if came_back(peak) or _clearer(source, target, best, peak, _SCOUTS) > _FAR_CLEARER:
+            continue
+        if most > _SCOUTS:
+            peak = climb(source, target, peak.rotation, most)
+        if not came_back(peak) and _clearer(source, target, best, peak, most) < _CLEARER:
+            yield peak
+
+
+def _symmetries(rank: int, wide: int) -> Iterator[Array]:
+    """Yield orthogonal matrices under which a cloud may be as it was: near any of them the climb finds the way.
+
+    One wide direction mirrored; all of them; and two of the widest mirrored, exchanged or turned by a quarter.
+    """
+    same = np.eye(rank)
+    for direction in range(wide):
+        mirrored = same.copy()
         mirrored[direction] *= -1
-        peak = climb(source, target, mirrored, every)
-        if peak.share >= found[0].share - chance:
-            close.append(peak)
-    return close
+        yield mirrored
+    if rank > 1:
+        yield -same
+    for i, j in combinations(range(min(wide, _TURNED)), 2):
+        for part in (
+            [[-1, 0], [0, -1]],
+            [[0, 1], [1, 0]],
+            [[0, -1], [-1, 0]],
+            [[0, -1], [1, 0]],
+            [[0, 1], [-1, 0]],
+        ):
+            changed = same.copy()
+            changed[np.ix_([i, j], [i, j])] = part
+            yield changed
+
+
+def _clearer(source: Cloud, target: Cloud, one: Peak, other: Peak, most: int) -> float:
+    """Return by how many standard errors rows are nearer under one rotation than under another.
+
+    So many rows to the other cloud, or those that are known to correspond to their counterparts: which tell more.
+    """
+    scale = target.scale ** _STAGES[-1]
+    aims = target.rows[:most] * scale
+    near, far = (log_radii(source.rows[:most] @ (peak.rotation * scale), aims) for peak in (one, other))
+    left, left_by_other = (
+        np.square((source.known @ peak.rotation - target.known) * scale).sum(axis=1) for peak in (one, other)
+    )
+    return max(standard_errors(near, far), in_standard_errors(left_by_other - left))
 
 
 def _ordered(found: Iterable[Peak]) -> list[Peak]:

@@ -16,16 +16,18 @@ from latalign.fitting import fit, solve_folds
 from latalign.maps import AffineMap
 from latalign.moments import Moments
 from latalign.unpaired.classes import LabelledRows
-from latalign.unpaired.climbing import Cloud, peaks
+from latalign.unpaired.climbing import Cloud, Peaks, peaks
 from latalign.unpaired.labels import fit_from_labels
 from latalign.unpaired.refining import map_of_partners, refined
 from latalign.unpaired.resemblance import resemblance
 from latalign.unpaired.signatures import Side, between, whitened
 
 Basis = Literal["rows", "labels", "pairs"]
+Reason = Literal["one dimension", "symmetry", "disagreement", "unlike clouds", "too few rows"]
 
 _FEWEST = 20  # rows of a side without a counterpart, for anything to be looked for
 _UNSTABLE = 0.12  # disagreement of halves of the rows above which nothing was found
+_SYMMETRIC = 0.02  # how far apart a mirror image, or the like, that does as well may be
 _ALIKE = 0.75  # resemblance of the clouds below which nothing was found
 _CORRECTING = 10  # pairs from which on they correct the map
 
@@ -53,6 +55,10 @@ class UnpairedFit:
         The rows that were matched.
     pairs : int
         The rows that are known to correspond.
+    reason : str or None
+        Why there is no map. "one dimension": there the shapes of two clouds tell nothing. "symmetry": a
+        mirror image of the answer, or the like, does as well. "disagreement", "unlike clouds": see there.
+        "too few rows": in each class, to find more than its mean. None where there is a map.
     """
 
     basis: Basis
@@ -62,6 +68,7 @@ class UnpairedFit:
     source_rows: int
     target_rows: int
     pairs: int
+    reason: Reason | None
     _map: AffineMap | None
 
     @property
@@ -87,17 +94,29 @@ class UnpairedFit:
             If none was found.
         """
         if self._map is None:
-            raise ValueError(
-                f"fit_unpaired found no map: two halves of the rows disagree by {self.disagreement:.2f} (0 the "
-                f"same, 1 unrelated), and the clouds are alike by {self.resemblance:.2f} (1 the same, 0 by "
-                "chance). Give more rows, class labels (labels=) or rows that correspond (pairs=); with enough "
-                "pairs, latalign.fit needs nothing else."
-            )
+            raise ValueError(f"fit_unpaired: {self.explanation}")
         return self._map
+
+    @property
+    def explanation(self) -> str:
+        """Why there is no map, and what to give, in two sentences; empty where there is one."""
+        if self.reason is None:
+            return ""
+        why = {
+            "one dimension": "in one dimension the shapes of two clouds do not tell what corresponds",
+            "symmetry": "the clouds are their own mirror image, or the like, so that there is more than one answer",
+            "disagreement": f"two halves of the rows disagree by {self.disagreement:.2f} (0 the same, 1 unrelated)",
+            "unlike clouds": f"the clouds are alike by {self.resemblance:.2f} (1 the same, 0 by chance)",
+            "too few rows": "there are too few rows of each class to find more than the class means",
+        }
+        return (
+            f"No map was found: {why[self.reason]}. Give more rows, class labels (labels=, --labels) or rows that "
+            "correspond (pairs=, --anchors); with enough pairs, latalign.fit needs nothing else."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the record, but for the map, as plain JSON values."""
-        names = ("found", "confidence", "basis", "disagreement", "resemblance", "agreement")
+        names = ("found", "reason", "confidence", "basis", "disagreement", "resemblance", "agreement")
         counts = ("source_rows", "target_rows", "pairs")
         return cast("dict[str, Any]", plain({name: getattr(self, name) for name in (*names, *counts)}))
 
@@ -119,8 +138,8 @@ def fit_unpaired(
     matches, rows that are each other's nearest become partners, their rotation is found, and partners anew
     [3]_, the partners of one half of the rows judging the rotation of the other. The rotation under which
     most rows have a partner is taken. All this is done twice, with two halves of the rows that have none
-    in common, once from source to target and once back. Where the two do not agree, or the clouds are not
-    alike under what they agree on, nothing was found.
+    in common, once from source to target and once back. Where the two do not agree, rows are as near under a
+    mirror image, or the clouds are not alike under what was agreed on, nothing was found.
 
     Parameters
     ----------
@@ -161,8 +180,9 @@ def fit_unpaired(
     -----
     What nothing says, geometry must: the two spaces have to be near to an affine image of each other, and
     their clouds must have a shape of their own. A Gaussian has none, and nor has a cloud that is its own
-    mirror image: any answer is then as good as another, the halves disagree, and nothing is found. The
-    page on methods tells where it worked and where it did not.
+    mirror image: any answer is then as good as another, and nothing is found. In one dimension nothing is,
+    either, unless all rows are paired: there clouds of similar shape are alike whatever they are. The page
+    on methods tells where it worked and where it did not.
 
     The confidence is about the rows given. Two spaces that hold different things (other classes, other
     shares of them) have no true map either; in every such case that was tried the halves disagreed.
@@ -219,7 +239,7 @@ def fit_unpaired(
     ]
     if len(known[0]) > 1 and min(len(numbers) for numbers in free) < _FEWEST:
         fitted = fit(source[known[0]], target[known[1]], random_state=rng)
-        return UnpairedFit("pairs", 0.0, np.nan, (), 0, 0, len(known[0]), fitted)
+        return UnpairedFit("pairs", 0.0, np.nan, (), 0, 0, len(known[0]), None, fitted)
     if labels is not None:
         by_class = fit_from_labels(
             source,
@@ -231,9 +251,17 @@ def fit_unpaired(
             random_state=rng,
         )
         rows = by_class.source_rows, by_class.target_rows
-        fitted = by_class.map if by_class.basis == "rows" else None
+        told = by_class.basis == "rows"
         unpaired = UnpairedFit(
-            "labels", by_class.disagreement, np.nan, by_class.agreement, *rows, len(known[0]), fitted
+            basis="labels",
+            disagreement=by_class.disagreement,
+            resemblance=np.nan,
+            agreement=by_class.agreement,
+            source_rows=rows[0],
+            target_rows=rows[1],
+            pairs=len(known[0]),
+            reason=None if told else "too few rows",
+            _map=by_class.map if told else None,
         )
     else:
         for side, numbers in zip(("source X", "target Y"), free, strict=True):
@@ -288,26 +316,40 @@ def _by_rows(
 ) -> UnpairedFit:
     """Return what the rows alone say, with the pairs as a guide."""
     sides = whitened(_one_class(source), _one_class(target), max_rows, rng, "fit_unpaired")
+    counts = len(free[0]), len(free[1]), len(known[0])
+    if sides[0].whitening.rank == 1:
+        return UnpairedFit("rows", 1.0, 0.0, (), *counts, "one dimension", None)
     clouds = [
         _halves(side, rows, numbers, own, rng)
         for side, rows, numbers, own in zip(sides, (source, target), free, known, strict=True)
     ]
     # Once from source to target and once back: what depends on whose distances are taken is no answer.
-    there = [peak.rotation for peak in peaks(clouds[0][0], clouds[1][0], rng)]
-    back = [peak.rotation.T for peak in peaks(clouds[1][1], clouds[0][1], rng)]
+    there, back = peaks(clouds[0][0], clouds[1][0], rng), peaks(clouds[1][1], clouds[0][1], rng)
+    best, best_back = there.best.rotation, back.best.rotation.T
     apart = max(
-        *(between(one, back[0], sides[1]) for one in there),
-        *(between(there[0], one, sides[1]) for one in back),
+        *(between(one, best_back, sides[1]) for one in there.rotations),
+        *(between(best, one.T, sides[1]) for one in back.rotations),
     )
-    rotation = nearest_rotation(there[0] + back[0])
+    rotation = nearest_rotation(best + best_back)
     rows = clouds[0][0].rows, clouds[1][1].rows
     alike = resemblance(*rows, clouds[1][0].scale, rotation, rng)
-    counts = len(free[0]), len(free[1]), len(known[0])
-    if apart > _UNSTABLE or alike < _ALIKE:
-        return UnpairedFit("rows", apart, alike, (), *counts, None)
+    reason: Reason | None = None
+    if max(_symmetric(there, sides[1]), _symmetric(back, sides[0])) > _SYMMETRIC:
+        reason = "symmetry"
+    elif apart > _UNSTABLE:
+        reason = "disagreement"
+    elif alike < _ALIKE:
+        reason = "unlike clouds"
+    if reason is not None:
+        return UnpairedFit("rows", apart, alike, (), *counts, reason, None)
     moments, agreement = refined(*sides, rotation, max_iterations)
     fitted = map_of_partners(*sides, moments, max(agreement), "unpaired")
-    return UnpairedFit("rows", apart, alike, agreement, *counts, fitted)
+    return UnpairedFit("rows", apart, alike, agreement, *counts, None, fitted)
+
+
+def _symmetric(found: Peaks, target: Side) -> float:
+    """Return how far a mirror image, or the like, that does as well is from the best rotation; 0 where none does."""
+    return max((between(peak.rotation, found.best.rotation, target) for peak in found.symmetric), default=0.0)
 
 
 def _one_class(rows: Rows) -> LabelledRows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast, final
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 from latalign import solve
 from latalign._validation import Pairs, as_generator, require_whole
 from latalign.anchors import listed, means_of, require_one_kind
-from latalign.evidence import plain
+from latalign.evidence import IllConditionedWarning, plain
 from latalign.maps import AffineMap
 from latalign.moments import Moments
 from latalign.solvable import check_solvable
@@ -115,13 +116,21 @@ def fit_from_labels(
         If shapes do not fit, values are not finite, the sides share fewer than two classes, the rows of a
         side are all the same, or a number is out of range or not a whole one.
 
+    Warns
+    -----
+    IllConditionedWarning
+        If the sides share two classes only.
+
     Notes
     -----
     What labels do not say, geometry must: the two spaces have to be near to an affine image of each
     other, class by class. Between autoencoders they are; the page on methods has figures. About as many
     rows a class as the spaces have dimensions were enough there, with ten classes. Nothing can be told
-    from a few rows a class: `disagreement` says so, and the map is then that of the class means. Two classes
-    may leave the sign of a direction nearly open; three or more do not.
+    from a few rows a class: `disagreement` says so, and the map is then that of the class means.
+
+    Two classes may leave the sign of a direction nearly open, and `disagreement` does not always tell: between
+    clouds that were the same but for an affine map and a little noise they left 1 to 38 % of the variance
+    unexplained where three classes left 4 % at most. Divide them where you can.
 
     Between spaces of different width the map leads through as many of the widest directions of either as
     the narrower one has.
@@ -177,6 +186,12 @@ def fit_from_labels(
         rotation = rotation_of_statistics(*sides, *spreads)
         moments, agreement = refined(*sides, rotation, max_iterations)
         fitted = map_of_partners(*sides, moments, max(agreement), "labels")
+        if len(source.classes) == 2:
+            said = (
+                "fit_from_labels: two classes may leave the sign of a direction open, so that the map is wrong in "
+                "it. Divide the classes where you can, or check the map on some pairs (latalign.evaluate)."
+            )
+            warnings.warn(said, IllConditionedWarning, stacklevel=2)
     return LabelsFit(
         map=fitted,
         basis="rows" if agreement else "means",
