@@ -19,6 +19,7 @@ from latalign._validation import Array
 from latalign.unpaired.nearness import in_standard_errors, log_radii, standard_errors
 from latalign.unpaired.partners import mutual_partners
 from latalign.unpaired.refining import NEIGHBORS
+from latalign.unpaired.signatures import between
 from latalign.unpaired.starts import starts
 
 # Clusters are seen as the space is, as it is when whitened, and between: powers of the deviations.
@@ -30,7 +31,10 @@ _CLIMBED = 4  # that are climbed from once more, with all rows
 _MIRRORS = 8  # widest directions in which the best is mirrored, and climbed from as well
 _TURNED = 3  # widest directions that are exchanged or turned, two at a time
 _NARROW = 0.01  # share of the variance below which a direction is neither
-_BACK = 0.5  # cosine of each wide direction with its mirror image, climbed from, above which that came back
+# The least cosine of a wide direction under the best and under what was climbed to: above the first that came back,
+# below the second it is another answer. Between them narrow directions are not settled, which is another answer only
+# where the two are so far apart.
+_BACK, _REVERSED, _APART = 0.5, -0.8, 0.06
 _CLEARER = 4.0  # standard errors by which rows are nearer under the best than under what is no answer
 _FAR_CLEARER = 12.0  # the same, with few rows
 _STEPS = 24
@@ -141,16 +145,19 @@ def _as_good_symmetric(source: Cloud, target: Cloud, best: Peak, most: int) -> I
     shares = source.deviations**2 / np.square(source.deviations).sum()
     wide = min(_MIRRORS, int(np.count_nonzero(shares >= _NARROW)))
 
-    def came_back(peak: Peak) -> bool:
-        return bool((peak.rotation * best.rotation).sum(axis=1)[:wide].min() > _BACK)
+    def cosine(peak: Peak) -> float:
+        return float((peak.rotation * best.rotation).sum(axis=1)[:wide].min())
+
+    def is_another(peak: Peak) -> bool:
+        return cosine(peak) < _REVERSED or between(peak.rotation, best.rotation, target.deviations) > _APART
 
     for change in _symmetries(len(best.rotation), wide):
         peak = climb(source, target, change @ best.rotation, _SCOUTS)
-        if came_back(peak) or _clearer(source, target, best, peak, _SCOUTS) > _FAR_CLEARER:
+        if cosine(peak) > _BACK or _clearer(source, target, best, peak, _SCOUTS) > _FAR_CLEARER:
             continue
         if most > _SCOUTS:
             peak = climb(source, target, peak.rotation, most)
-        if not came_back(peak) and _clearer(source, target, best, peak, most) < _CLEARER:
+        if is_another(peak) and _clearer(source, target, best, peak, most) < _CLEARER:
             yield peak
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from latalign._linalg import nearest_rotation
-from latalign._validation import Pairs, Rows, as_generator, as_rows, require_finite, require_whole
+from latalign._validation import Array, Pairs, Rows, as_generator, as_rows, require_finite, require_whole
 from latalign.anchors import Index
 from latalign.evidence import plain
 from latalign.fitting import fit, solve_folds
@@ -326,15 +326,16 @@ def _by_rows(
     # Once from source to target and once back: what depends on whose distances are taken is no answer.
     there, back = peaks(clouds[0][0], clouds[1][0], rng), peaks(clouds[1][1], clouds[0][1], rng)
     best, best_back = there.best.rotation, back.best.rotation.T
+    deviations = sides[1].whitening.deviations
     apart = max(
-        *(between(one, best_back, sides[1]) for one in there.rotations),
-        *(between(best, one.T, sides[1]) for one in back.rotations),
+        *(between(one, best_back, deviations) for one in there.rotations),
+        *(between(best, one.T, deviations) for one in back.rotations),
     )
     rotation = nearest_rotation(best + best_back)
     rows = clouds[0][0].rows, clouds[1][1].rows
     alike = resemblance(*rows, clouds[1][0].scale, rotation, rng)
     reason: Reason | None = None
-    if max(_symmetric(there, sides[1]), _symmetric(back, sides[0])) > _SYMMETRIC:
+    if max(_symmetric(there, deviations), _symmetric(back, sides[0].whitening.deviations)) > _SYMMETRIC:
         reason = "symmetry"
     elif apart > _UNSTABLE:
         reason = "disagreement"
@@ -347,9 +348,11 @@ def _by_rows(
     return UnpairedFit("rows", apart, alike, agreement, *counts, None, fitted)
 
 
-def _symmetric(found: Peaks, target: Side) -> float:
+def _symmetric(found: Peaks, deviations: Array) -> float:
     """Return how far a mirror image, or the like, that does as well is from the best rotation; 0 where none does."""
-    return max((between(peak.rotation, found.best.rotation, target) for peak in found.symmetric), default=0.0)
+    return max(
+        (between(peak.rotation, found.best.rotation, deviations) for peak in found.symmetric), default=0.0
+    )
 
 
 def _one_class(rows: Rows) -> LabelledRows:

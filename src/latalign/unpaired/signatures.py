@@ -115,16 +115,16 @@ def disagreement(source: Side, target: Side, rng: np.random.Generator) -> float:
     pairs = zip(source.halves(classes, rng), target.halves(classes, rng), strict=True)
     # One half after the other: their covariances are what fills the memory.
     one, other = (rotation_of_statistics(*sides, *(side.spread() for side in sides)) for sides in pairs)
-    return between(one, other, target)
+    return between(one, other, target.whitening.deviations)
 
 
-def between(one: Array, other: Array, target: Side) -> float:
+def between(one: Array, other: Array, deviations: Array) -> float:
     """Return how far apart two rotations are: 0 the same, 1 unrelated, 2 opposite.
 
     It is half the mean square between a row under the one and under the other, in units of the target's
     variance.
     """
-    variances = target.whitening.deviations**2
+    variances = deviations**2
     return float(1 - ((one * other).sum(axis=0) * variances).sum() / variances.sum())
 
 
