@@ -170,7 +170,7 @@ def cross_validate(
     >>> X = np.random.default_rng(0).normal(size=(100, 3))
     >>> folds = [latalign.Moments.of(X[k::5], X[k::5] + 1) for k in range(5)]
     >>> sorted(found.method for found in latalign.cross_validate(folds) if found.error < 1e-12)
-    ['affine', 'ridge', 'rigid', 'shrunk', 'similarity']
+    ['affine', 'low_rank', 'ridge', 'rigid', 'shrunk', 'similarity']
     """
     return tuple(found.candidate for found in validated(folds, methods))
 
