@@ -67,7 +67,15 @@ def translations(file: Path | None) -> str:
     """Return the text of a list of translations, or of all that apt has."""
     if file is not None:
         return file.read_text()
-    asked = ["apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Translations"]
+    asked = [
+        "apt-get",
+        "-o",
+        "Acquire::Languages=en",
+        "indextargets",
+        "--format",
+        "$(FILENAME)",
+        "Created-By: Translations",
+    ]
     lists = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
     if not lists:
         raise FileNotFoundError(

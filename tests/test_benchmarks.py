@@ -119,10 +119,11 @@ class TestTexts:
 
 def test_retrieval_is_held_to_its_claim_in_every_setting():
     def row(count, found):
-        return retrieval.Measured("one", "other", count, "documents", 1.0, "rigid", 0.5, found, 0.0, 0.0)
+        return retrieval.Measured("one", "other", count, "documents", 1.0, "rigid", 0.5, found, 0.0, 0.0, 0.6)
 
     figures = list(retrieval.figures([row(500, 0.5345), row(2000, 0.535), row(5000, 0.6)]))
-    assert [figure.met for figure in figures] == [False, True, True, True]  # the last is the mean
+    assert [figure.met for figure in figures[:4]] == [False, True, True, True]  # the last is the mean
+    assert [figure.value for figure in figures[4:]] == pytest.approx([1.2] * 4)
     assert str(figures[0]).startswith("SHORT")
     assert "one → other, 500 anchors, documents: 1.069" in str(figures[0])
     assert figures[3].value == pytest.approx((1.069 * 1.07 * 1.2) ** (1 / 3))

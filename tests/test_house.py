@@ -15,7 +15,7 @@ HOME = Path(latalign.__file__).parent
 # From the innermost room outward. A module may import its own row and those above it.
 ROOMS = [
     {"_version", "_validation", "_linalg", "_rowsum", "evidence", "uncertainty", "io", "engine"},
-    {"moments", "maps", "anchors", "stitching", "relative"},
+    {"moments", "maps", "anchors", "stitching", "relative", "local_map"},
     {
         "metrics",
         "least_squares",
@@ -42,6 +42,7 @@ ROOMS = [
         "evaluation",
         "comparison",
         "heldout",
+        "bending",
         "closest_points",
         "curve_results",
         "curves",

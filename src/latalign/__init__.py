@@ -31,6 +31,7 @@ from latalign.equating import ScoreCalibration, calibrate_scores
 from latalign.evidence import Candidate, Evidence, IllConditionedWarning, StitchingEvidence
 from latalign.fitting import fit, fit_moments
 from latalign.io.mapfile import MapHeader, read_header
+from latalign.local_map import LocalMap
 from latalign.maps import AffineMap, Chain, Map, Normalize
 from latalign.methods import METHODS
 from latalign.moments import Moments, accumulate
@@ -43,6 +44,7 @@ from latalign.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from latalign.auditing import Audit, Suspicion, audit
+    from latalign.bending import local_retrieval
     from latalign.calibration import calibrate
     from latalign.closest_points import IcpFit, icp
     from latalign.comparison import Comparison, compare
@@ -93,6 +95,7 @@ __all__ = [
     "LabelsFit",
     "LearningCurve",
     "LinearAligner",
+    "LocalMap",
     "LowRankAligner",
     "Map",
     "MapHeader",
@@ -147,6 +150,7 @@ __all__ = [
     "learning_curve",
     "learning_curve_moments",
     "load_map",
+    "local_retrieval",
     "metrics",
     "pair_by_id",
     "pair_class_means",
@@ -171,6 +175,7 @@ _LATER = {
     "estimators": tuple(name for name in __all__ if name.endswith("Aligner") and name not in _ROW_ESTIMATORS),
     "evaluation": ("Evaluation", "evaluate"),
     "heldout": ("HeldoutFit", "fit_heldout"),
+    "bending": ("local_retrieval",),
     "many.evidence": ("PairEvidence", "SharedEvidence"),
     "many.fitting": ("fit_many", "fit_many_moments"),
     "many.space": ("SharedSpace",),

@@ -13,7 +13,7 @@ from latalign import solve
 from latalign._validation import Array, Pairs, checked_alpha, checked_power, checked_rank
 from latalign.canonical import canonical_path, searching
 from latalign.evidence import Candidate, Evidence
-from latalign.maps import AffineMap
+from latalign.maps import AffineMap, Map
 from latalign.metrics import squared_error
 from latalign.moments import Grams, Moments
 from latalign.paths import (
@@ -139,7 +139,7 @@ class Method:
     search: Callable[[Sequence[Moments], Sequence[Moments]], tuple[Grid, Array]] | None = None
     caution: float = 0.0
     plain: bool = False
-    solve_all: Callable[[Moments, Grid, Pairs], Iterator[AffineMap]] | None = None
+    solve_all: Callable[[Moments, Grid, Pairs], Iterator[Map]] | None = None
     ranks: bool = False
 
     def is_open(self, name: str, given: Parameters) -> bool:
@@ -184,7 +184,7 @@ class Method:
                 points.append(here)
         return tuple(points)
 
-    def maps(self, moments: Moments, grid: Grid, rows: Pairs) -> Iterator[AffineMap]:
+    def maps(self, moments: Moments, grid: Grid, rows: Pairs) -> Iterator[Map]:
         """Yield the map of every point of the grid; `rows` are the pairs of the moments."""
         if self.solve_all is not None:
             yield from self.solve_all(moments, grid, rows)

@@ -19,13 +19,14 @@ from latalign.io.arrays import Source, holds_columns, locate, open_rows, write_r
 from latalign.io.files import is_remote, unchanged
 from latalign.io.mapfile import read_header
 from latalign.io.protocol import Block, Location, Reader, Shape, Writer
+from latalign.local_map import LocalMap
 from latalign.maps import AffineMap, BlockMap
 from latalign.pairing import Unmatched, paired, require_finite_rows
 from latalign.relative import RelativeMap
 from latalign.stitching import StitchingMap
 
 AnyFile = str | PathLike[str] | Location
-AnyMap = AffineMap | StitchingMap | RelativeMap
+AnyMap = AffineMap | StitchingMap | RelativeMap | LocalMap
 """The maps that have files."""
 
 # The larger of a block's two sides stays near this many values: 4 MiB of float32, within a cache.
@@ -87,7 +88,12 @@ def load_map(path: str | PathLike[str]) -> AnyMap:
     ...     load_map(Path(folder, "map.safetensors")).matrix
     array([[2.]])
     """
-    kinds = {"affine": AffineMap.load, "stitching": StitchingMap.load, "relative": RelativeMap.load}
+    kinds: dict[str, Callable[[str | PathLike[str]], AnyMap]] = {
+        "affine": AffineMap.load,
+        "stitching": StitchingMap.load,
+        "relative": RelativeMap.load,
+        "local": LocalMap.load,
+    }
     return kinds[read_header(path).kind](path)
 
 
@@ -217,7 +223,7 @@ def apply_file(
 
     Parameters
     ----------
-    map_ : AffineMap, StitchingMap or RelativeMap
+    map_ : AffineMap, StitchingMap, RelativeMap or LocalMap
     input, output : path
         Files of any format, each by its suffix; the input may also be a folder, a pattern or an Arrow
         stream (see `latalign.io.arrays.open_rows`). From a table to a table (Parquet, Arrow, Lance) the

@@ -73,7 +73,7 @@ def apply_folder(
 
     Parameters
     ----------
-    map_ : AffineMap, StitchingMap or RelativeMap
+    map_ : AffineMap, StitchingMap, RelativeMap or LocalMap
     input : path
         Of a folder or a pattern every file becomes a file of the same name. Other rows are cut into parts
         of 256 MiB, ``part-00000`` and so on, of the input's own format.

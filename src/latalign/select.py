@@ -209,6 +209,8 @@ def validated_by_rows(
     scoring: Scoring,
     methods: Sequence[Method] = tuple(METHODS.values()),
     given: Parameters = MappingProxyType({}),
+    *,
+    among_heldout: bool = False,
 ) -> tuple[Validated, ...]:
     """Return every method with one minus its cross-validated score on held-out rows, best first.
 
@@ -220,11 +222,14 @@ def validated_by_rows(
     methods : sequence of Method
     given : mapping
         The hyperparameters that the user gave.
+    among_heldout : bool
+        Whether rows are searched for among those held out alone: a bent map lies near those of its fit.
     """
     score = _ROW_SCORES[scoring]
     trains = all_but_one(folds.moments)
     others = [folds.other_rows(k) for k in range(len(trains))]
-    searched = [folds.searched(k) for k in range(len(trains))]
+    drawn = (folds.searched(k) for k in range(len(trains)))
+    searched = [(part, index[: len(part)] if among_heldout else index) for part, index in drawn]
     weights = np.array([part.weight.sum() for part, _ in searched if part.weight is not None])
     found: list[Validated] = []
     for method in methods:
@@ -411,7 +416,5 @@ def _taken(errors: Array, weights: Array, caution: float) -> int:
 
 def _thinned(grid: Grid) -> Grid:
     """Return evenly spread points of a long grid, its ends among them."""
-    if len(grid) <= _SCORED_POINTS:
-        return grid
-    keep: list[int] = np.linspace(0, len(grid) - 1, _SCORED_POINTS).round().astype(int).tolist()
-    return tuple(grid[k] for k in keep)
+    keep = np.linspace(0, len(grid) - 1, min(len(grid), _SCORED_POINTS)).round().astype(int)
+    return tuple(grid[int(k)] for k in keep)

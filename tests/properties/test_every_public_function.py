@@ -61,6 +61,19 @@ def test_robust_fit(rows, method):
         assert found.evidence.robust["pairs"] == len(X)
 
 
+@given(st.data(), paired(), st.sampled_from(["auto", 0.3]))
+def test_local_retrieval(data, rows, alpha):
+    X, Y = rows
+    w = data.draw(weights(len(X)))
+    check = unchanged(X, Y)
+    found = answers(lambda: latalign.local_retrieval(X, Y, sample_weight=w, alpha=alpha), *FEW)
+    check()
+    if found is not None:
+        finite(found.affine)
+        assert np.isfinite(found.coefficients).all()
+        assert np.isfinite(found(X.astype(np.float64))).all()
+
+
 @given(paired())
 def test_audit(rows):
     X, Y = rows

@@ -91,6 +91,12 @@ KINDS: Mapping[str, Kind] = {
         StitchingEvidence.from_json,
     ),
     "relative": Kind("latalign.RelativeMap.load", {"anchors": ("target", "source")}),
+    "local": Kind(
+        "latalign.LocalMap.load",
+        affine_tensors("source", "target")
+        | {"anchors": ("anchors", "source"), "coefficients": ("anchors", "target"), "width": ("one",)},
+        Evidence.from_json,
+    ),
 }
 READERS = {name: kind.reader for name, kind in KINDS.items()} | {SHARED: "latalign.SharedSpace.load"}
 """What reads a file of each kind."""
