@@ -25,6 +25,6 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 @pytest.fixture
 def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is small enough to be loaded, and blocks and parts are short."""
-    monkeypatch.setattr(moments, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(moments, "_BLOCK_VALUES", 1)
     monkeypatch.setattr(pairing, "_LOADED_BYTES", 0)
     monkeypatch.setattr(dealing, "_PART_ROWS", 1500)

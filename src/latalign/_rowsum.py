@@ -26,7 +26,7 @@ _FLOAT32_SAFE = 1e-28, 1e36
 _NEAR_ROWS = 8192
 # A block is centred in strips that stay within a core's own cache, from which they are summed again; not of
 # more rows than can be added one after another with little rounding.
-_STRIP_BYTES, _STRIP_ROWS = 1 << 19, 256
+_STRIP_BYTES, _STRIP_ROWS = 1 << 21, 256
 # The rounding of a sum of products over a block, in units of the last place of the sum.
 _CANCELLED = 1024
 
@@ -298,7 +298,7 @@ def _centred(rows: Rows, means: Rows, root: Array | None, out: Rows) -> Block:
     """Write √w (x − m) for the provisional mean m, strip by strip, and sum what was written."""
     dim = rows.shape[1]
     total, diagonal = np.zeros(dim), np.zeros(dim)
-    roots = np.ones(len(rows), out.dtype) if root is None else root.astype(out.dtype)
+    roots = None if root is None else root.astype(out.dtype)[:, None]
     step = len(means)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for start in range(0, len(rows), step):
@@ -311,9 +311,11 @@ def _centred(rows: Rows, means: Rows, root: Array | None, out: Rows) -> Block:
             else:
                 # The difference of wider rows is rounded once, when it is stored.
                 np.subtract(rows[part], means[: len(strip)], out=strip, casting="same_kind")
-            if root is not None:
-                strip *= roots[part, None]
-            total += roots[part] @ strip
+            if roots is None:
+                total += strip.sum(axis=0)
+            else:
+                strip *= roots[part]
+                total += np.einsum("ij,ij->j", strip, roots[part])
             diagonal += np.einsum("ij,ij->j", strip, strip)
     return Block(out, total, diagonal)
 
@@ -336,6 +338,8 @@ class _Side:
         seen so far counts too: a unit that is silent in one block has not moved away.
         """
         away = block.total**2 / weight
+        if (away <= block.diagonal - away).all():
+            return False
         so_far = (self.diagonal - self.total**2 / self.weight) * (weight / self.weight)
         spread = np.maximum(block.diagonal - away, so_far)
         rounding = weight * (64 * self._eps * self.provisional) ** 2

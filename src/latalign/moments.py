@@ -30,9 +30,9 @@ from latalign._validation import Array, Pairs
 if TYPE_CHECKING:
     from latalign.maps import AffineMap
 
-# Blocks of this size (both sides) stay in the cache while they are multiplied; fewer than about a thousand
-# rows would make the sum of the products cost more than the products.
-_BLOCK_BYTES = 8 << 20
+# Blocks of so many values (both sides) stay in a core's own cache while they are multiplied; what is done
+# once a block is dear where they are smaller, and so is adding the products of fewer than the least rows.
+_BLOCK_VALUES, _LEAST_ROWS = 3 << 17, 256
 
 
 @final
@@ -339,7 +339,7 @@ def moments_of_pairs(pairs: Pairs, *, precision: Precision = "double", grams: Gr
 def block_rows(dims: tuple[int, int], precision: Precision) -> int:
     """Return how many rows are multiplied at once."""
     # In float32 no more: of a few columns the library may add the rows up one after another.
-    return 1024 if precision == "fast" else max(1024, min(8192, _BLOCK_BYTES // (8 * sum(dims))))
+    return max(_LEAST_ROWS, min(1024 if precision == "fast" else 8192, _BLOCK_VALUES // sum(dims)))
 
 
 @final

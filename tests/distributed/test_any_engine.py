@@ -38,7 +38,7 @@ class Elsewhere:
 @pytest.fixture
 def short(monkeypatch):
     """Nothing is small enough to be loaded, and blocks and parts are short."""
-    monkeypatch.setattr(moments, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(moments, "_BLOCK_VALUES", 1)
     monkeypatch.setattr(pairing, "_LOADED_BYTES", 0)
     monkeypatch.setattr(dealing, "_PART_ROWS", 1024)
     monkeypatch.setattr(parts, "_PART_BYTES", 1000 * 16)

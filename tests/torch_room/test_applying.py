@@ -14,8 +14,8 @@ DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
 
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch):
-    """Blocks of 1024 rows, so that a few thousand make several."""
-    monkeypatch.setattr("latalign.moments._BLOCK_BYTES", 1)
+    """Blocks of a few hundred rows, so that a few thousand make several."""
+    monkeypatch.setattr("latalign.moments._BLOCK_VALUES", 1)
     monkeypatch.setattr("latalign.torch.products._BLOCK_BYTES", 1)
 
 

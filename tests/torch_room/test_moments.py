@@ -38,8 +38,8 @@ def assert_same(found, expected, tolerance):
 
 @pytest.fixture
 def short_blocks(monkeypatch):
-    """Blocks of 1024 rows, so that a few thousand make several."""
-    monkeypatch.setattr(in_memory, "_BLOCK_BYTES", 1)
+    """Blocks of a few hundred rows, so that a few thousand make several."""
+    monkeypatch.setattr(in_memory, "_BLOCK_VALUES", 1)
     monkeypatch.setattr("latalign.torch.products._BLOCK_BYTES", 1)
 
 
@@ -134,11 +134,11 @@ class TestBfloat16:
     @pytest.mark.parametrize("device", DEVICES)
     @pytest.mark.parametrize("weighted", [False, True])
     def test_products_are_of_rows_that_are_rounded_once(self, rng, device, weighted):
-        X, Y = (rng.normal(size=(900, dim)).astype(np.float32) + 3 for dim in (6, 4))
-        w = rng.uniform(0.5, 2, 900) if weighted else None
+        X, Y = (rng.normal(size=(200, dim)).astype(np.float32) + 3 for dim in (6, 4))
+        w = rng.uniform(0.5, 2, 200) if weighted else None
         found = moments(X, Y, sample_weight=w, device=device, precision="bfloat16")
         assert found.rounding == 2.0**-7
-        root = np.ones(900) if w is None else np.sqrt(w)
+        root = np.ones(200) if w is None else np.sqrt(w)
 
         def rounded(rows):
             mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -534,4 +534,4 @@ def test_buffers_are_made_once(rng, short_blocks, monkeypatch):
         lambda self, *a, init=DeviceBuffers.__init__: made.append(a) or init(self, *a),
     )
     moments(torch.from_numpy(rng.normal(size=(5000, 3))), rng.normal(size=(5000, 2)))
-    assert [entry[0] for entry in made] == [1024]
+    assert [entry[0] for entry in made] == [in_memory.block_rows((3, 2), "double")]

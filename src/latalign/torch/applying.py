@@ -98,7 +98,8 @@ def apply(
         mapped = []
         for number, (block,) in enumerate(sent(([rows[part]] for part in parts), [rows], count, where)):
             part, buffer, flag = parts[number], buffers[number % 2], flags[number % 2]
-            values = torch.addmm(offset, as_floats(block) - mean, matrix).to(dtype)
+            # Not addmm: some processors begin with the offset, and round every product to its digits.
+            values = ((as_floats(block) - mean) @ matrix).add_(offset).to(dtype)
             # NaN and infinity go through a product, whatever it is with.
             flag.copy_(torch.isfinite(values).all(), non_blocking=True)
             here = out[part] if buffer is None else buffer[: len(values)]

@@ -19,6 +19,8 @@ Precision = Literal["double", "fast", "bfloat16"]
 _DTYPES = {"double": torch.float64, "fast": torch.float32, "bfloat16": torch.bfloat16}
 # The rows whose products are summed in float32: of more, the digits of the sum wear off.
 _CHUNK = 1024
+# On a processor fewer: of few columns its library may add up row after row, which 1024 rounds to 1e-6.
+_CHUNK_HERE = 256
 # The products of so many values are taken at a time: together they fill a GPU that one would not.
 _PRODUCTS = 1 << 25
 # On a GPU the rows of a block, of both sides, take so many bytes: below, more time goes between the blocks.
@@ -26,9 +28,9 @@ _BLOCK_BYTES = 256 << 20
 
 
 def rows_at_once(dims: tuple[int, int], precision: Precision, device: torch.device) -> int:
-    """Return how many rows are multiplied at once: on a processor what fits its cache, on a GPU more."""
+    """Return how many rows are multiplied at once: on a processor few, on a GPU more."""
     if device.type == "cpu":
-        return block_rows(dims, "double" if precision == "double" else "fast")
+        return block_rows(dims, "double") if precision == "double" else _CHUNK_HERE
     width = sum(dims) * (8 if precision == "double" else 4)
     return max(_CHUNK, min(64 * _CHUNK, _BLOCK_BYTES // width // _CHUNK * _CHUNK))
 
