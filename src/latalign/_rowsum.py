@@ -24,7 +24,7 @@ Grams = Literal["both", "source", "none"]
 _FLOAT32_SAFE = 1e-28, 1e36
 # Of how many rows float32 products are summed before the sum goes into the float64 one.
 _NEAR_ROWS = 8192
-# A block is centred in strips that stay within a core's own cache, from which they are summed again; not of
+# A wide block is centred in strips that stay near the core, from which they are summed again; none is of
 # more rows than can be added one after another with little rounding.
 _STRIP_BYTES, _STRIP_ROWS = 1 << 21, 256
 # The rounding of a sum of products over a block, in units of the last place of the sum.
