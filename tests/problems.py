@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 SHAPES = [
     (200, 12, 12),
@@ -96,3 +97,18 @@ def seen(rng, n=300, dims=(6, 9, 7, 8), noise=0.3, inner=6):
         name: things @ rng.normal(size=(inner, dim)) + noise * rng.normal(size=(n, dim)) + 3
         for name, dim in zip(NAMES, dims, strict=False)
     }
+
+
+def assert_same_moments(found, expected, tolerance):
+    """Every field is the same: products relative to the spread of their columns, means to it or themselves."""
+    assert found.count == expected.count
+    assert found.weight == pytest.approx(expected.weight, rel=1e-14)
+    x, y = (np.sqrt(np.linalg.norm(d)) for d in (expected.xx_diagonal, expected.yy_diagonal))
+    for name, scale in (("xx", x * x), ("xy", x * y), ("yy", y * y)):
+        mine, its = getattr(found, name), getattr(expected, name)
+        assert np.linalg.norm(mine - its) <= tolerance * max(scale, 1e-300), name
+    for name, spread in (("source_mean", x), ("target_mean", y)):
+        size = spread / np.sqrt(expected.weight) + 1e-15 / tolerance * np.abs(getattr(expected, name)).max()
+        assert np.linalg.norm(getattr(found, name) - getattr(expected, name)) <= tolerance * size, name
+    for name in ("xx_diagonal", "yy_diagonal"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=10 * tolerance)

@@ -19,7 +19,7 @@ Precision = Literal["double", "fast", "bfloat16"]
 _DTYPES = {"double": torch.float64, "fast": torch.float32, "bfloat16": torch.bfloat16}
 # The rows whose products are summed in float32: of more, the digits of the sum wear off.
 _CHUNK = 1024
-# On a processor fewer: of few columns its library may add up row after row, which 1024 rounds to 1e-6.
+# On a processor fewer of float32: of few columns its library may add up row after row, which 1024 rounds to 1e-6.
 _CHUNK_HERE = 256
 # The products of so many values are taken at a time: together they fill a GPU that one would not.
 _PRODUCTS = 1 << 25
@@ -30,7 +30,11 @@ _BLOCK_BYTES = 256 << 20
 def rows_at_once(dims: tuple[int, int], precision: Precision, device: torch.device) -> int:
     """Return how many rows are multiplied at once: on a processor few, on a GPU more."""
     if device.type == "cpu":
-        return block_rows(dims, "double") if precision == "double" else _CHUNK_HERE
+        return (
+            _CHUNK_HERE
+            if precision == "fast"
+            else block_rows(dims, "double" if precision == "double" else "fast")
+        )
     width = sum(dims) * (8 if precision == "double" else 4)
     return max(_CHUNK, min(64 * _CHUNK, _BLOCK_BYTES // width // _CHUNK * _CHUNK))
 
