@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.linalg as sla
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 from latalign._validation import Array, Rows
 
@@ -34,6 +34,11 @@ def solve_cholesky(factor: Array, right: Array) -> Array:
 def solve_upper(factor: Array, right: Array) -> Array:
     """Solve R z = right for an upper triangular R."""
     return np.asarray(sla.solve_triangular(factor, right, check_finite=False))
+
+
+def times_upper(rows: Array, upper: Array) -> Array:
+    """Return rows @ upper for an upper triangular matrix, for half the work; C-ordered rows are overwritten."""
+    return np.asarray(blas.dtrmm(1.0, upper, rows.T, trans_a=True, overwrite_b=True)).T
 
 
 def eigh(gram: Array) -> tuple[Array, Array]:

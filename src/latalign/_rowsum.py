@@ -177,7 +177,7 @@ class Buffers(Multiplier):
 
     def products(self, rows: int, columns: int) -> ProductSum:
         """Return a sum of no products."""
-        return _Products(rows, columns, self._dtype)
+        return Products(rows, columns, self._dtype)
 
 
 class NotFinite(ArithmeticError):
@@ -255,7 +255,7 @@ class RowSum:
 
 
 @final
-class _Products:
+class Products:
     """The sum of yᵀx over blocks: float64, those of float32 blocks by way of a sum of a few in float32."""
 
     def __init__(self, rows: int, columns: int, dtype: np.dtype[Any]) -> None:

@@ -27,9 +27,19 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from latalign._linalg import EPS, cholesky, eigh, orthonormal, solve_cholesky, solve_upper, svd
+from latalign._linalg import (
+    EPS,
+    cholesky,
+    eigh,
+    orthonormal,
+    solve_cholesky,
+    solve_upper,
+    svd,
+    times_upper,
+)
+from latalign._rowsum import Products
 from latalign._validation import Array, Pairs
-from latalign.moments import Moments, moments_of_pairs
+from latalign.moments import Moments, block_rows, moments_of_pairs
 
 TOLERANCE = 1e-6
 """The relative error of the coefficients above which the next route is taken."""
@@ -217,17 +227,21 @@ def _solve_preconditioned(
     factor = found[0]
     # x ↦ x D⁻¹ R⁻¹ on the rows; its Gram matrix and cross moments in one more pass.
     inverse = solve_upper(factor, np.eye(len(kept))) / scale[:, None]
-    gram, cross = np.zeros((len(kept),) * 2), np.zeros((len(kept), moments.dim_target))
-    for part in pairs.blocks(4096):
+    inverse = np.asfortranarray(inverse)
+    products = Products(len(kept), len(kept), inverse.dtype)
+    crossed = Products(moments.dim_target, len(kept), inverse.dtype)
+    for part in pairs.blocks(block_rows(pairs.dims, "double")):
         x = (part.source if alive.all() else part.source[:, kept]) - moments.source_mean[kept]
         y = part.target - moments.target_mean
         if part.weight is not None:
             root = np.sqrt(part.weight)[:, None]
-            x, y = x * root, y * root
-        x = x @ inverse
-        gram += x.T @ x
-        cross += x.T @ y
-    values, vectors = eigh(gram)
+            x *= root
+            y *= root
+        x = times_upper(x, inverse)
+        products.add(x, x)
+        crossed.add(y, x)
+    cross = crossed.total().T
+    values, vectors = eigh(products.total().T)  # it reads the lower triangle
     rank = min(len(pairs) - centred, int(np.count_nonzero(values > len(kept) * EPS * values[0])))
     basis = vectors[:, :rank]
     coefficients = inverse @ (basis @ ((basis.T @ cross) / values[:rank, None]))
