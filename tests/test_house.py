@@ -20,6 +20,7 @@ ROOMS = [
         "metrics",
         "least_squares",
         "paths",
+        "units",
         "leave_one_out",
         "canonical",
         "on_disk",
@@ -32,7 +33,7 @@ ROOMS = [
     {"solve", "solvable"},
     {"methods"},
     {"select"},
-    {"relation", "robust"},
+    {"relation", "permutation", "robust"},
     {"fitting", "dealing"},
     {
         "_aligner",

@@ -1,6 +1,7 @@
 """The permutation test, against all permutations; and whom `fit` warns."""
 
 import itertools
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from scipy import stats
 
 import latalign
+from latalign import permutation
 from latalign._validation import Pairs
-from latalign.relation import permutation_moments, relation_p_value, require_related
+from latalign.permutation import pearson_tail, permutation_moments
+from latalign.relation import relation_p_value, require_related
 from problems import pairs, rotation
 
 
@@ -38,6 +41,58 @@ def test_the_third_moment_is_that_of_random_rotations():
     powers = [(*((side**power).sum() for power in (1, 2, 3)), 0.0) for side in (a, b)]
     _, _, third = permutation_moments(*powers, 8)
     assert np.isclose(third, ((found - found.mean()) ** 3).mean(), rtol=0.1)
+
+
+def drawn_in(x):
+    x = x - np.median(x, axis=0)
+    length = np.linalg.norm(x, axis=1)
+    x = x * np.minimum(1, 2 * np.median(length) / length)[:, None]
+    return x - x.mean(axis=0)
+
+
+def kernels(x):
+    """The kernels of one side, whole: rows as they are, and rows of even columns, cut down and all alike."""
+    x = drawn_in(x)
+    deviation = x.std(axis=0)
+    even = drawn_in(x[:, deviation > 0] / deviation[deviation > 0])
+    left, values, _ = np.linalg.svd(even, full_matrices=False)
+    left, values = left[:, values > 1e-6 * values[0]], values[values > 1e-6 * values[0]] ** 2
+    return x @ x.T, (left * (values / (values + 0.1 * values.mean()))) @ left.T, left @ left.T
+
+
+@pytest.mark.parametrize("dims", [(8, 12), (8, 90), (90, 8), (70, 90), (40, 41)])
+@pytest.mark.parametrize("kind", ["related", "rogue", "deficient"])
+def test_p_values_are_those_of_whole_kernels(monkeypatch, dims, kind):
+    monkeypatch.setattr(permutation, "_PART_VALUES", 100)  # many parts
+    rng = np.random.default_rng(sum(dims))
+    X, Y = (rng.normal(size=(41, dim)) for dim in dims)
+    Y[:, :4] += 0.4 * X[:, :4]
+    if kind == "rogue":
+        X[:, 0] *= 50
+        Y[:, -1] *= 50
+    elif kind == "deficient":
+        X[:, 1], Y[:, 1] = 3.0, Y[:, 0]
+    a, b = kernels(X), kernels(Y)
+    tails = []
+    for i, j in ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1)):
+        mean, variance, third = permutation_moments(traces(a[i]), traces(b[j]), 41)
+        if variance > 1e-9 * mean**2:
+            skew = min(max(third / variance**1.5, 0), 6)
+            tails.append(pearson_tail(((a[i] * b[j]).sum() - mean) / variance**0.5, skew))
+    found = relation_p_value(Pairs.of(X, Y))
+    assert found == pytest.approx(min(1, len(tails) * min(tails)), rel=1e-6)
+
+
+def test_doubt_takes_little_memory(rng):
+    """What a second look at 4096 rows takes beyond them, also where they were copied three times before."""
+    X, Y = (rng.standard_normal((5000, dim), np.float32) for dim in (128, 256))
+    tracemalloc.start()
+    try:
+        assert relation_p_value(Pairs.of(X, Y)) > 0.01
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20  # one copy of these rows in float64 is 12 MiB
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(12, 4), (12, 60), (60, 8), (300, 8)])
