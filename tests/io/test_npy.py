@@ -37,6 +37,16 @@ def test_other_layouts_and_byte_orders_are_read(tmp_path, change):
     np.testing.assert_array_equal(np.concatenate(blocks), rows)
 
 
+def test_blocks_of_columns_are_read_not_mapped(tmp_path, monkeypatch):
+    """Every row of a mapped block would make a page of every column resident: in the end the whole file."""
+    rows = np.random.default_rng(0).normal(size=(33, 5)).astype(">f4")
+    reader = open_rows(saved(tmp_path / "a.npy", np.asfortranarray(rows)))
+    monkeypatch.setattr(np, "memmap", lambda *_, **__: pytest.fail("the file was mapped"))
+    found = [block.rows.copy() for block in reader.blocks(7, 3, 30)]
+    assert [len(block) for block in found] == [7, 7, 7, 6]
+    np.testing.assert_array_equal(np.concatenate(found), rows[3:30])
+
+
 def test_version_2_headers_are_read(tmp_path):
     rows = np.arange(6.0).reshape(3, 2)
     with (tmp_path / "a.npy").open("wb") as file:

@@ -63,18 +63,15 @@ class RawRows:
         count = count_of(self.location, self.rows, start, stop)
         assert count is not None
         starts = range(start, start + count, rows)
-        if self.fortran:  # no row lies in one piece
-            whole = self.load()
-            for first in starts:
-                part = whole[first : min(first + rows, start + count)]
-                yield Block(np.ascontiguousarray(part, self.dtype))
-            return
         buffers = [np.empty((min(rows, count), self.dim), self.stored) for _ in range(min(2, len(starts)))]
         with FileIO(self.location.path, "rb") as file:
             file.seek(self.offset + start * self.dim * self.stored.itemsize)
             for number, first in enumerate(starts):
                 block = buffers[number % 2][: min(rows, start + count - first)]
-                self._fill(file, block)
+                if self.fortran:
+                    self._fill_by_columns(file, block, first)
+                else:
+                    self._fill(file, block)
                 yield Block(block.astype(self.dtype, copy=False))
 
     def load(self) -> Rows:
@@ -105,6 +102,18 @@ class RawRows:
             if not got:
                 raise ValueError(f"{self.location} ended early: another program changed it while it was read")
             done += got
+
+    def _fill_by_columns(self, file: FileIO, block: Rows, first: int) -> None:
+        """Read rows of which no one lies in one piece: of every column the part that is needed.
+
+        Through a mapped file every row of a block would touch a page of every column, and in the end the
+        whole file would be counted.
+        """
+        part = np.empty(len(block), self.stored)
+        for column in range(self.dim):
+            file.seek(self.offset + (column * self.rows + first) * self.stored.itemsize)
+            self._fill(file, part)
+            block[:, column] = part
 
 
 def require_length(location: Location, found: int, expected: int) -> None:
