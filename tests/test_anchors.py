@@ -48,6 +48,8 @@ def test_ids_that_do_not_pair():
         pair_by_id([1, 2], ["1", "2"])
     with pytest.raises(ValueError, match="1-D"):
         pair_by_id([[1]], [1])
+    with pytest.raises(ValueError, match="pair_by_id needs a 1-D array of source ids; got list"):
+        pair_by_id([[1], [1, 2]], [1])
     with pytest.raises(ValueError, match="unmatched is"):
         pair_by_id([1], [1], unmatched="keep")
 

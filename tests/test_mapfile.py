@@ -165,6 +165,28 @@ def test_unsound_header(tmp_path, change, message):
             read(path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"condition": 1.5', '"condition": NaN', "NaN is no finite number"),
+        ('"condition": 1.5', '"condition": -Infinity', "-Infinity is no finite number"),
+        ('"condition": 1.5', '"condition": 1e999', "1e999 is no finite number"),
+        ('"condition": 1.5', f'"condition": {10**30}', "is beyond 64 bits"),
+        ('"condition": 1.5', f'"condition": {2**63}', "is beyond 64 bits"),
+        ('"condition": 1.5', '"condition": 1.5, "condition": 2.5', "'condition' is there twice"),
+        ('"format": 1', '"format": 1, "format": 1', "'format' is there twice"),
+    ],
+)
+def test_what_no_json_of_ours_holds(tmp_path, old, new, message):
+    evidence = {"anchors": 1, "rank": 1, "condition": 1.5, "error_bound": 0}
+    text = json.dumps(HEADER | {"evidence": evidence})
+    AffineMap.load(write(tmp_path / "m.safetensors", text=text))
+    path = write(tmp_path / "m.safetensors", text=text.replace(old, new))
+    for read in (AffineMap.load, read_header):
+        with pytest.raises(ValueError, match=f"m.safetensors is not a sound map file.*{message}"):
+            read(path)
+
+
 def test_relative_codes_have_no_evidence(tmp_path):
     header = HEADER | {"kind": "relative", "method": "cosine", "evidence": {"anchors": 2}}
     tensors = {"matrix": None, "source_mean": None, "target_mean": None, "anchors": np.ones((3, 2))}

@@ -8,7 +8,7 @@ from scipy.linalg import blas, lapack
 
 from latalign._validation import Array, Rows
 
-EPS = float(np.finfo(np.float64).eps)
+EPS, TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
 
 def cholesky(gram: Array) -> tuple[Array, float] | None:
@@ -79,6 +79,12 @@ def nuclear_norm(matrix: Array) -> float:
     except np.linalg.LinAlgError:
         values = svd(matrix)[1]
     return float(np.sum(values))
+
+
+def deviations(values: Array) -> Array:
+    """Return the standard deviations of columns, in units in which no square leaves the floats."""
+    _, exponent = np.frexp(np.abs(values).max(axis=0))
+    return np.ldexp(np.ldexp(values, -exponent).std(axis=0, ddof=1), exponent)
 
 
 def squared_distances(a: Rows, b: Rows) -> Array:

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,7 @@ Rows = NDArray[Any]
 
 _FLOATS = (np.float16, np.float32, np.float64)
 _SCAN_ROWS = 8192
+_TINY = 1e-150  # of rows whose mean is as small, the squares of what they differ by may vanish
 _HINTS = {0: "", 1: " A single row is array[None, :]."}  # by the number of axes
 
 
@@ -27,30 +28,62 @@ def as_rows(values: ArrayLike, name: str, *, dim: int | None = None) -> Rows:
     """Return `values` as a 2-D real array, unchanged where it is one already.
 
     float16, float32, float64 and integers keep their dtype (blocks are cast later, one at a time);
-    anything else that has a value as a real number becomes float64.
+    other numbers become float64. As in files, what is true or false, a time or a text is no number.
 
     Raises
     ------
     TypeError
         If the values are not real numbers.
     ValueError
-        If the array is not 2-D, is empty, or is not `dim` wide.
+        If the array is not 2-D, is empty, is not `dim` wide, or has masked entries.
     """
-    try:
-        rows = np.asarray(values)
-        if rows.dtype.kind == "c":
-            raise TypeError("complex values have no order and no real map")
-        if rows.dtype.kind in "iu":
-            pass
-        elif rows.dtype.type not in _FLOATS or not rows.dtype.isnative:
-            rows = rows.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name} needs an array of real numbers of shape (rows, dimensions); "
-            f"got {type(values).__name__}, which is not one ({error})"
-        ) from error
+    rows = as_numbers(values, name, "an array of real numbers of shape (rows, dimensions)")
     require_matrix(rows.shape, name, dim=dim)
     return rows
+
+
+def as_numbers(
+    values: ArrayLike, name: str, what: str = "an array of real numbers", kinds: str = "iufO"
+) -> NDArray[Any]:
+    """Return an array of any shape, of a dtype that rows may have; `kinds` are those that are taken.
+
+    Raises
+    ------
+    TypeError
+        If the values are not real numbers, or no array at all.
+    ValueError
+        If some are masked.
+    """
+    _refuse_masked(values, name)
+    try:
+        found = np.asarray(values)
+        if found.dtype.kind == "c":
+            raise TypeError("complex values have no order and no real map")
+        if found.dtype.kind not in kinds or (found.dtype.kind == "O" and not _all_numbers(found)):
+            raise TypeError(f"{found.dtype} holds no numbers; convert it first, with array.astype(float)")
+        if found.dtype.kind not in "iu" and (found.dtype.type not in _FLOATS or not found.dtype.isnative):
+            found = found.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} needs {what}; got {type(values).__name__}, which is not one ({error})"
+        ) from error
+    return found
+
+
+def _refuse_masked(values: object, name: str) -> None:
+    """Raise a ValueError where NumPy would take what a mask hides for values."""
+    if isinstance(values, np.ma.MaskedArray):
+        masked = np.ma.getmaskarray(cast("NDArray[Any]", values))
+        if masked.any():
+            raise ValueError(
+                f"{name} needs a value everywhere; {int(masked.sum())} of {masked.size} entries are masked. "
+                "Leave those rows out on both sides, or fill them (array.filled)."
+            )
+
+
+def _all_numbers(objects: NDArray[Any]) -> bool:
+    """Tell whether no object is of a kind that float() reads a number out of, and that is none."""
+    return not any(isinstance(value, (str, bytes, bool, np.bool_)) for value in objects.flat)
 
 
 def require_matrix(shape: tuple[int, ...], name: str, *, dim: int | None = None) -> None:
@@ -116,7 +149,8 @@ def as_weights(sample_weight: ArrayLike | None, count: int) -> Array | None:
     """Return the weights as float64 of shape (count,), or None where every row counts the same."""
     if sample_weight is None:
         return None
-    weights = np.asarray(sample_weight, dtype=np.float64)
+    what = "an array of real numbers, one a row"  # true and false say which rows count
+    weights = as_numbers(sample_weight, "sample_weight", what, "biufO").astype(np.float64)
     if weights.ndim == 0:
         weights = np.full(count, float(weights))
     if weights.shape != (count,):
@@ -126,6 +160,20 @@ def as_weights(sample_weight: ArrayLike | None, count: int) -> Array | None:
     if not (weights > 0).any():
         raise ValueError("sample_weight needs at least one weight above zero; all are zero")
     return weights
+
+
+def require_spread(varies: NDArray[np.bool_], mean: Array, count: int, what: str, caller: str) -> None:
+    """Raise a ValueError where rows, whose moments are about `mean`, do not differ in any column."""
+    if varies.any():
+        return
+    if np.abs(mean).max(initial=0) < _TINY:
+        raise ValueError(
+            f"{caller} needs rows that differ; all {count} rows of the {what} are zero, or too small for their "
+            "squares (below 1e-154). Where they do differ, multiply them by a constant first."
+        )
+    raise ValueError(
+        f"{caller} needs rows that differ; all {count} rows of the {what} are the same, to rounding"
+    )
 
 
 def require_as_many(source: int, target: int, caller: str) -> None:

@@ -9,12 +9,27 @@ import numpy as np
 from latalign.dealing import Sample, Sampler
 from latalign.evaluation import Agreement, require_width
 from latalign.io.ahead import ahead
+from latalign.io.protocol import Reader
 from latalign.maps import Map
 from latalign.pairing import PairStream
 
 Progress = Callable[[int, int | None], object]
 
 _BLOCK_ROWS = 4096
+
+
+def require_way(map_: Map, source: Reader, target: Reader) -> None:
+    """Raise a ValueError, which names the file, where a map does not lead from the one source to the other."""
+    for reader, attribute, does, where in (
+        (source, "dim_source", "takes", "starts from"),
+        (target, "dim_target", "returns", "leads to"),
+    ):
+        dim = getattr(map_, attribute, reader.dim)  # a chain of maps does not know
+        if reader.dim != dim:
+            raise ValueError(
+                f"{reader.location} has rows of {reader.dim} dimensions; the map {does} {dim}. Give rows of the "
+                f"space that the map {where}."
+            )
 
 
 def measured(

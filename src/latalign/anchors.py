@@ -364,7 +364,12 @@ def _require_anchors(n_anchors: int, count: int, caller: str) -> None:
 
 def _present(values: ArrayLike, what: str, caller: str) -> NDArray[Any]:
     """Return ids or labels as a 1-D array, none of them missing."""
-    found = np.asarray(values)
+    try:
+        found = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(
+            f"{caller} needs a 1-D array of {what}; got {type(values).__name__} ({error})"
+        ) from error
     if found.ndim != 1:
         raise ValueError(f"{caller} needs a 1-D array of {what}; got shape {found.shape}")
     if missing := int(are_missing(found).sum()):

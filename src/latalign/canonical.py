@@ -86,7 +86,7 @@ def canonical_path(moments: Moments, alphas: Iterable[float]) -> Iterator[Canoni
             continue
         x = source + alpha * moments.xx_diagonal.mean()
         y = target + alpha * moments.yy_diagonal.mean()
-        u, s, v = svd(cross / np.sqrt(x[:, None] * y))
+        u, s, v = svd(cross / np.sqrt(x)[:, None] / np.sqrt(y))
         yield Canonical(
             left @ (u / np.sqrt(x)[:, None]),
             right @ (v.T / np.sqrt(y)[:, None]),
@@ -198,7 +198,8 @@ def retrieval_pair(
     evidence = _evidence(moments, canonical, penalty, exponent)
     if not len(canonical.correlations):
         raise ValueError(
-            f"retrieval_pair needs rows that differ on both sides; all {moments.count} of one side are the same"
+            f"retrieval_pair needs rows that differ on both sides; all {moments.count} of one side are the same, "
+            "or too small for their squares"
         )
     shared = np.zeros(len(canonical.correlations))
     return (

@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from latalign._validation import Pairs, as_generator, finite_pairs, require_whole
+from latalign._validation import Pairs, as_generator, finite_pairs, require_spread, require_whole
 from latalign.anchors import random_anchors
 from latalign.evidence import Candidate, plain
 from latalign.metrics import Likeness, likeness
@@ -195,10 +195,7 @@ def comparison(
     """
     total = summed(folds)
     for side, moments in (("source X", total), ("target Y", total.swapped())):
-        if not moments.source_varies.any():
-            raise ValueError(
-                f"compare needs rows that differ; all {total.count} rows of the {side} are the same, to rounding"
-            )
+        require_spread(moments.source_varies, moments.source_mean, total.count, side, "compare")
     baseline = baseline_error(folds)
     some, _ = distinct(some)
     return Comparison(

@@ -213,8 +213,8 @@ def evaluate(
     TypeError
         If the arrays do not hold real numbers.
     ValueError
-        If shapes do not fit each other or the map, there are fewer than two pairs, or values are not
-        finite.
+        If shapes do not fit each other or the map, there are fewer than two pairs, all rows of a side are
+        the same, or values are not finite.
 
     Examples
     --------
@@ -234,6 +234,9 @@ def evaluate(
     mapped = map_(pairs.source)
     require_width(mapped, pairs.target)
     count = len(pairs)
+    for side, rows in (("source X", pairs.source), ("target Y", pairs.target)):
+        if (rows[1] == rows[0]).all() and (rows == rows[0]).all():
+            raise ValueError(f"evaluate needs rows that differ; all {count} rows of the {side} are the same")
     rng = as_generator(random_state, "evaluate")
     queries = random_anchors(count, min(max_queries, count), random_state=rng)
     # `ranks` wants the rows of the queries first.

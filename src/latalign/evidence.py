@@ -240,7 +240,7 @@ def _figures(record: dict[str, Any], name: str) -> dict[str, float]:
     for key, value in record.items():
         if not isinstance(value, (int, float, type(None))) or isinstance(value, bool):
             raise ValueError(f"evidence.{name}.{key} has the wrong type, {type(value).__name__}")
-    return {key: math.nan if value is None else float(value) for key, value in record.items()}
+    return {key: math.nan if value is None else value for key, value in record.items()}
 
 
 def plain(value: Any) -> Any:

@@ -104,7 +104,7 @@ def check_holdout(holdout: float) -> None:
 def with_figures(fitted: AffineMap, found: Evaluation | None) -> HeldoutFit:
     """Return a fit with its held-out figures, which the map keeps too."""
     if found is not None and fitted.evidence is not None:
-        figures = {"rows": float(found.rows), **found.mapped.figures()}
+        figures = {"rows": found.rows, **found.mapped.figures()}
         fitted = replace(fitted, evidence=replace(fitted.evidence, heldout=figures))
     return HeldoutFit(fitted, found)
 

@@ -276,7 +276,7 @@ def _solve_dual(pairs: Pairs, moments: Moments, *, centred: bool) -> Solution:
         found = cholesky(gram / np.outer(scale, scale))
         if found is not None and EPS * found[1] <= TOLERANCE and scale.min() > noise * np.sqrt(found[1]):
             factor, condition = found
-            coefficients = x.T @ (solve_cholesky(factor, y / scale[:, None]) / scale[:, None])
+            coefficients = (x / scale[:, None]).T @ solve_cholesky(factor, y / scale[:, None])
             rank = len(x) - centred
             return Solution(coefficients, rank, float(np.sqrt(condition)), EPS * condition)
     left, values, right = svd(x)

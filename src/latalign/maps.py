@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from latalign._linalg import EPS, svd
-from latalign._validation import Array, Rows, all_finite, as_rows, require_finite
+from latalign._validation import Array, Rows, all_finite, as_numbers, as_rows, require_finite
 from latalign.evidence import Evidence
 from latalign.io.mapfile import FORMAT, FORMAT_WITH_UNCERTAINTY, MapHeader, read_map, write_map
 from latalign.uncertainty import Uncertainty
@@ -100,7 +100,7 @@ class AffineMap:
 
     def __post_init__(self) -> None:
         for name in ("source_mean", "matrix", "target_mean"):
-            values = np.array(getattr(self, name), dtype=np.float64, order="C")
+            values = np.array(as_numbers(getattr(self, name), f"AffineMap: {name}"), np.float64, order="C")
             if not np.isfinite(values).all():
                 raise ValueError(f"AffineMap needs finite values; {name} has NaN or infinity")
             values.setflags(write=False)
@@ -121,11 +121,19 @@ class AffineMap:
 
     @staticmethod
     def of(matrix: ArrayLike, offset: ArrayLike | None = None) -> AffineMap:
-        """Return the map x ↦ x @ matrix + offset."""
-        values = np.asarray(matrix, dtype=np.float64)
+        """Return the map x ↦ x @ matrix + offset.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If either does not hold real numbers, shapes do not fit, or values are not finite.
+        """
+        values = as_numbers(matrix, "AffineMap.of: the matrix")
         if values.ndim != 2:
             raise ValueError(f"AffineMap.of needs a 2-D matrix; got shape {values.shape}")
-        shift = np.zeros(values.shape[1]) if offset is None else np.asarray(offset, dtype=np.float64)
+        shift = (
+            np.zeros(values.shape[1]) if offset is None else as_numbers(offset, "AffineMap.of: the offset")
+        )
         return AffineMap(np.zeros(len(values)), values, shift)
 
     @property
@@ -221,10 +229,8 @@ class AffineMap:
         room = np.finfo(np.float32)
         sizes = np.abs(np.concatenate([self.source_mean, self.target_mean, self.offset]))
         coefficients = np.abs(self.matrix[self.matrix != 0])
-        return bool(
-            sizes.max() < room.max
-            and (not coefficients.size or room.tiny <= coefficients.min() <= coefficients.max() < room.max)
-        )
+        smallest, largest = coefficients.min(initial=1), coefficients.max(initial=1)
+        return bool(sizes.max() < room.max and room.tiny <= smallest and largest < room.max)
 
     @overload
     def __rshift__(self, other: AffineMap) -> AffineMap: ...
@@ -255,8 +261,7 @@ class AffineMap:
         Parameters
         ----------
         rcond : float, optional
-            The smallest singular value that counts, relative to the largest; eps × max(shape) unless
-            given.
+            Relative to the largest, the smallest singular value that counts; eps × max(shape) unless given.
 
         Raises
         ------
@@ -318,11 +323,7 @@ class AffineMap:
         OSError
             If the file cannot be written; nothing is left behind.
         """
-        tensors = {
-            "source_mean": self.source_mean,
-            "matrix": self.matrix,
-            "target_mean": self.target_mean,
-        }
+        tensors = {name: getattr(self, name) for name in ("source_mean", "matrix", "target_mean")}
         if self.uncertainty is not None:
             tensors |= {f"uncertainty.{name}": part for name, part in self.uncertainty.tensors().items()}
         header = MapHeader(

@@ -79,7 +79,7 @@ def _shrunk_search(trains: Sequence[Moments], folds: Sequence[Moments]) -> tuple
     grid = tuple(
         {"alpha": float(alpha), "scale": float(scale)} for alpha, scale in zip(alphas, scales, strict=True)
     )
-    return grid, np.maximum(free - 2 * slope * scales + curvature * scales**2, 0)
+    return grid, np.maximum(free - 2 * slope * scales + curvature * scales * scales, 0)
 
 
 @final
@@ -265,6 +265,6 @@ def method_named(name: str) -> Method:
     ValueError
         If there is none; the message lists those there are.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"there is no method {name!r}; there are: auto, {', '.join(METHODS)}")
     return METHODS[name]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latalign._linalg import EPS
+from latalign._linalg import EPS, TINY
 from latalign._rowsum import Buffers, Grams, Multiplier, NotFinite, Precision, RowSum, overflow
 from latalign._validation import Array, Pairs
 
@@ -150,8 +150,8 @@ class Moments:
 
     @property
     def source_varies(self) -> NDArray[np.bool_]:
-        """Which source columns are not constant: whose spread is more than the rounding of their mean."""
-        return self.xx_diagonal > self.weight * (32 * np.finfo(float).eps * self.source_mean) ** 2
+        """Which source columns are not constant: whose spread is more than rounding, of their mean or of squares."""
+        return self.xx_diagonal > np.maximum(self.weight * (32 * EPS * self.source_mean) ** 2, TINY)
 
     @property
     def xx(self) -> Array:

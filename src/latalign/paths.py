@@ -2,7 +2,7 @@
 
 One eigen-decomposition of the source Gram matrix diagonalises every penalty, toward zero or toward a
 similarity map, and one singular value decomposition orders every rank. What is left of each of the
-values is a sum.
+values is a sum. Where products of moments would leave the range of floats they are taken in other units.
 
 References
 ----------
@@ -21,9 +21,10 @@ from typing import final
 
 import numpy as np
 
-from latalign._linalg import EPS, eigh, svd
+from latalign._linalg import EPS, TINY, eigh, svd
 from latalign._validation import Array, Pairs
 from latalign.moments import Moments
+from latalign.units import Units
 
 N_ALPHAS = 50
 # Leave-one-out residuals of the whole grid are taken where they cost less than this many
@@ -31,7 +32,6 @@ N_ALPHAS = 50
 _LOO_BUDGET = 1e10
 # How lucky a generalized score is taken to be.
 _LUCKY = 0.1
-_TINY = float(np.finfo(np.float64).tiny)
 
 
 @final
@@ -67,9 +67,22 @@ class Spectrum:
 
 
 def alpha_grid(moments: Moments) -> Array:
-    """Return the penalties that are tried: logarithmic, relative to the mean eigenvalue."""
+    """Return the penalties that are tried: logarithmic, relative to the mean eigenvalue.
+
+    Raises
+    ------
+    ValueError
+        If the largest would overflow.
+    """
     mean = moments.xx_diagonal.mean()
-    return np.asarray((mean if mean > 0 else 1.0) * np.logspace(-8, 4, N_ALPHAS))
+    with np.errstate(over="ignore"):
+        alphas = np.asarray((mean if mean > 0 else 1.0) * np.logspace(-8, 4, N_ALPHAS))
+    if not np.isfinite(alphas[-1]):
+        raise ValueError(
+            "a penalty needs a number for 10000 times the mean sum of squares of a source column; that is "
+            f"{mean:.1e}, and the product would overflow. Divide the source rows by a constant first."
+        )
+    return alphas
 
 
 def gcv_errors(moments: Moments, alphas: Array, spectrum: Spectrum | None = None) -> Array:
@@ -78,6 +91,9 @@ def gcv_errors(moments: Moments, alphas: Array, spectrum: Spectrum | None = None
     The residual sum of squares over the number of rows, divided by (1 − degrees of freedom / rows)²;
     the intercept counts as one degree.
     """
+    units = Units.of(moments)
+    if not units.plain:
+        return units.squares_back(gcv_errors(units.moments(moments), units.penalties(alphas)))
     spectrum = Spectrum.of(moments) if spectrum is None else spectrum
     values = spectrum.values
     explained = (spectrum.cross**2).sum(axis=1) / values
@@ -106,7 +122,7 @@ def _at_worst(errors: Array, moments: Moments, alphas: Array, spectrum: Spectrum
 
     free = max(moments.count - 1 - len(spectrum.values), 0)
     squares = (alphas / (spectrum.values[:, None] + alphas)) ** 2
-    parts = (squares.sum(axis=0) + free) ** 2 / np.maximum((squares**2).sum(axis=0) + free, _TINY)
+    parts = (squares.sum(axis=0) + free) ** 2 / np.maximum((squares**2).sum(axis=0) + free, TINY)
     scores = spectrum.cross / np.sqrt(spectrum.values)[:, None]
     gram = scores.T @ scores if len(scores) > scores.shape[1] else scores @ scores.T
     size = float((gram**2).sum())
@@ -143,6 +159,11 @@ def best_alpha(
     from the generalized minimum, which is next to its own there.
     """
     alphas = alpha_grid(moments)
+    units = Units.of(moments)
+    if not units.plain:
+        rows = None if pairs is None else units.pairs(pairs)
+        alpha, error = best_alpha(units.moments(moments), rows)
+        return units.penalty_back(alpha), float(units.squares_back(np.asarray(error)))
     if pairs is None:
         spectrum = Spectrum.of(moments) if spectrum is None else spectrum
         errors = gcv_errors(moments, alphas, spectrum)
@@ -166,6 +187,8 @@ def best_alpha(
 
 def ridge_fold_errors(train: Moments, heldout: Moments, alphas: Array) -> Array:
     """Return the sum of squared errors on held-out moments of every penalty fitted on `train`."""
+    units = Units.of(train)
+    train, heldout, alphas = units.moments(train), units.moments(heldout), units.penalties(alphas)
     spectrum = Spectrum.of(train)
     inverse = 1 / (spectrum.values[:, None] + alphas)
     heldout_cross = spectrum.vectors.T @ heldout.xy
@@ -175,7 +198,7 @@ def ridge_fold_errors(train: Moments, heldout: Moments, alphas: Array) -> Array:
     step = (heldout.source_mean - train.source_mean) @ spectrum.vectors
     drift = heldout.target_mean - train.target_mean - (inverse.T * step) @ spectrum.cross
     errors = heldout.yy_diagonal.sum() - 2 * linear + quadratic + heldout.weight * (drift**2).sum(axis=1)
-    return np.maximum(errors, 0)
+    return units.squares_back(np.maximum(errors, 0))
 
 
 def seen_rotation(moments: Moments) -> Array:
@@ -201,6 +224,8 @@ def shrunk_parabolas(train: Moments, heldout: Moments, alphas: Array) -> Array:
     (3, n_alphas) array
         The rows a, b and c.
     """
+    units = Units.of(train)
+    train, heldout, alphas = units.moments(train), units.moments(heldout), units.penalties(alphas)
     spectrum = Spectrum.of(train)
     rotation = spectrum.vectors.T @ seen_rotation(train)
     values = spectrum.values[:, None]
@@ -220,7 +245,10 @@ def shrunk_parabolas(train: Moments, heldout: Moments, alphas: Array) -> Array:
     fitted, drawn = spectrum.cross, rotation
     free = none - 2 * (fitted * cross).sum(axis=1) @ inverse + product(inverse, fitted, inverse, fitted)
     slope = (drawn * cross).sum(axis=1) @ toward - product(inverse, fitted, toward, drawn)
-    return np.array([free, slope, np.maximum(product(toward, drawn, toward, drawn), 0)])
+    parabolas = np.array([free, slope, np.maximum(product(toward, drawn, toward, drawn), 0)])
+    # a of the target's squares, c of the source's, for the scale is of the one by the other.
+    both = units.source + units.target
+    return np.ldexp(parabolas, np.array([[2 * units.target], [both], [2 * units.source]]))
 
 
 def best_scales(parabolas: Array) -> Array:
@@ -245,6 +273,9 @@ def target_directions(spectrum: Spectrum, alpha: float) -> Array:
 
 def rank_fold_errors(train: Moments, heldout: Moments, ranks: Array, alpha: float) -> Array:
     """Return the sum of squared errors on held-out moments of every rank fitted on `train`."""
+    units = Units.of(train)
+    train, heldout = units.moments(train), units.moments(heldout)
+    alpha = float(units.penalties(np.asarray(alpha)))
     spectrum = Spectrum.of(train)
     directions = target_directions(spectrum, alpha)
     into = spectrum.coefficients(alpha) @ directions
@@ -255,7 +286,7 @@ def rank_fold_errors(train: Moments, heldout: Moments, ranks: Array, alpha: floa
     gain = quadratic - 2 * linear + heldout.weight * (step**2 - 2 * step * (away @ directions))
     none = heldout.yy_diagonal.sum() + heldout.weight * (away**2).sum()
     total = none + np.concatenate(([0.0], np.cumsum(gain)))  # by rank, from zero
-    return np.maximum(total[np.minimum(ranks, len(gain))], 0)
+    return units.squares_back(np.maximum(total[np.minimum(ranks, len(gain))], 0))
 
 
 def _centred(pairs: Pairs, moments: Moments) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from latalign._linalg import EPS
+from latalign._linalg import EPS, deviations
 from latalign._validation import Array, Pairs, Rows, require_folds
 from latalign.evidence import Candidate
 from latalign.methods import LEAST_SQUARES, METHODS, Grid, Method, Parameters
@@ -273,7 +273,7 @@ def choose(
 
     def as_good(one: Validated) -> bool:
         more = one.shares - best.shares
-        noise = float(more.std(ddof=1) * np.sqrt(len(more)))
+        noise = float(deviations(more) * np.sqrt(len(more)))
         allowed = min(noise, (_DOUBTFUL - 1) * least)
         return one.candidate.error <= max(_TIE * least, least + allowed) + floor
 
@@ -300,8 +300,8 @@ ROUNDING_OF_SCORES = 100 * EPS
 
 def rounding_floor(moments: Moments) -> float:
     """Return the mean squared error below which the algebra on moments sees only rounding."""
-    mean = (moments.target_mean**2).mean()
-    return float(100 * EPS * (moments.yy_diagonal.mean() / moments.weight + EPS * mean))
+    mean = ((np.sqrt(EPS) * moments.target_mean) ** 2).mean()  # of a mean that is large squares may overflow
+    return float(100 * EPS * (moments.yy_diagonal.mean() / moments.weight + mean))
 
 
 def groups_of(pairs: Pairs) -> NDArray[np.intp]:
@@ -388,7 +388,7 @@ def _bits(rows: Rows) -> NDArray[np.uint64]:
 def _validated(method: Method, grid: Grid, errors: Array, weights: Array) -> Validated:
     """Return the best point of the grid, given its error on every fold (rows: folds)."""
     best = _taken(errors, weights, method.caution)
-    spread = float(errors[:, best].std(ddof=1) / np.sqrt(len(errors)))
+    spread = float(deviations(errors[:, best]) / np.sqrt(len(errors)))
     point = grid[best]
     alpha = point.get("alpha")
     candidate = Candidate(
@@ -410,7 +410,7 @@ def _taken(errors: Array, weights: Array, caution: float) -> int:
     best = int(np.argmin(means))
     if not caution:
         return best
-    noise = (shares - shares[:, [best]]).std(axis=0, ddof=1) * np.sqrt(len(shares))
+    noise = deviations(shares - shares[:, [best]]) * np.sqrt(len(shares))
     return int(np.flatnonzero(means - means[best] <= caution * noise)[-1])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+from latalign._validation import require_spread
 from latalign.evidence import IllConditionedWarning
 from latalign.maps import AffineMap
 from latalign.moments import Moments
@@ -32,10 +33,7 @@ def check_solvable(moments: Moments) -> None:
             f"fit needs at least 2 pairs of rows; got {moments.count}. One row says nothing of directions."
         )
     for side, moment in (("source X", moments), ("target Y", moments.swapped())):
-        if not moment.source_varies.any():
-            raise ValueError(
-                f"fit needs rows that differ; all {moments.count} rows of the {side} are the same, to rounding"
-            )
+        require_spread(moment.source_varies, moment.source_mean, moment.count, side, "fit")
 
 
 def warn_if_undetermined(fitted: AffineMap) -> None:

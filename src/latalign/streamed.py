@@ -17,7 +17,7 @@ import numpy as np
 from latalign import comparison, evaluation, heldout
 from latalign._rowsum import Buffers, Place
 from latalign._validation import Pairs, Rows, as_generator, require_folds
-from latalign.agreement import Progress, measured
+from latalign.agreement import Progress, measured, require_way
 from latalign.dealing import Deal, Dealt, Sample, deal_out, deal_out_on
 from latalign.engine import Engine, named_anywhere
 from latalign.fitting import check_call, choose_by_rows, needs_folds, score_of_rows, solve_folds
@@ -222,7 +222,7 @@ def evaluate_files(
     if max_rows < 2:
         raise ValueError(f"evaluate_files needs max_rows of at least 2; got {max_rows}")
     with limited(threads):
-        pairs = _opened(source, target, id_column, unmatched, "evaluate")
+        pairs = _opened(source, target, id_column, unmatched, "evaluate", map_)
         if isinstance(pairs, tuple):
             X, Y = pairs
             return evaluation.evaluate(map_, X, Y, max_queries=max_queries, random_state=random_state)
@@ -309,10 +309,17 @@ def compare_files(
 
 
 def _opened(
-    source: Source, target: Source, id_column: str | None, unmatched: Unmatched, caller: str
+    source: Source,
+    target: Source,
+    id_column: str | None,
+    unmatched: Unmatched,
+    caller: str,
+    map_: Map | None = None,
 ) -> PairStream | tuple[Rows, Rows]:
     """Return the pairs to be streamed; both sides as arrays where they are small enough to be loaded."""
     sides = open_rows(source), open_rows(target)
+    if map_ is not None:
+        require_way(map_, *sides)
     if fits(*sides):
         return load_pairs(*sides, id_column, unmatched)
     return paired(*sides, id_column=id_column, unmatched=unmatched, caller=caller)

@@ -63,8 +63,9 @@ class TestBadInput:
 
     def test_rows_of_another_width_are_not_evaluated(self, bad):
         path = bad(np.load("x.npy")[:, :5])
-        refused(run("evaluate", "map.safetensors", path, "y.npy"), 1, "needs rows of 6 dimensions; got 5")
-        refused(run("evaluate", "map.safetensors", "x.npy", path), 1, "it returns 6 dimensions, Y has 5")
+        said = f"{path} has rows of 5 dimensions; the map takes 6"
+        refused(run("evaluate", "map.safetensors", path, "y.npy"), 1, said)
+        refused(run("evaluate", "map.safetensors", "x.npy", path), 1, said.replace("takes", "returns"))
 
     @pytest.mark.parametrize("method", ["auto", *latalign.METHODS])
     def test_one_row(self, bad, method):
@@ -87,6 +88,9 @@ class TestBadInput:
         refused(run("fit", path, "y.npy", *call), 1, "all 200 rows of the source X are the same")
         refused(run("fit", "x.npy", path, *call), 1, "all 200 rows of the target Y are the same")
         refused(run("compare", path, "y.npy"), 1, "all 200 rows of the source X are the same")
+        refused(
+            run("evaluate", "map.safetensors", path, "y.npy"), 1, "all 200 rows of the source X are the same"
+        )
 
     @pytest.mark.parametrize("suffix", ["npy", "safetensors", "parquet"])
     @pytest.mark.parametrize("content", ["nothing", "foreign", "half"])
@@ -200,6 +204,13 @@ class TestWrongCalls:
             ("inspect none.safetensors", "there is no file"),
             ("inspect", "Missing argument 'MAP'"),
             ("demo --epochs 0", "not in the range"),
+            ("demo -o none/new", "the folder none does not exist"),
+            ("demo -o x.npy", "x.npy is not a folder"),
+            ("fit x.npy y.npy -o new.safetensors --unmatched drop", "--unmatched goes with --id-column"),
+            ("evaluate map.safetensors x.npy y.npy --unmatched drop", "--unmatched goes with --id-column"),
+            ("compare x.npy y.npy --unmatched error", "--unmatched goes with --id-column"),
+            ("audit x.npy y.npy --unmatched drop", "--unmatched goes with --id-column"),
+            ("fit-many x.npy y.npy -o new.safetensors --unmatched drop", "--unmatched goes with --id-column"),
             ("align x.npy y.npy", "No such command 'align'"),
             ("fit --quick x.npy y.npy -o new.safetensors", "No such option"),
         ],

@@ -1,5 +1,7 @@
 """Arrays of any scale, dtype and layout at every public function: a finite answer, or a clear refusal."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 
 import latalign
 from latalign import METHODS, AffineMap, Moments, Normalize, metrics
+from latalign.methods import LEAST_SQUARES
+from problems import pairs
 from strategies import answers, arrays, paired
 
 
@@ -117,3 +121,68 @@ def test_scale_is_free(rng, scale, precision, dtype):
     plain = latalign.fit(X, Y, "affine", precision=precision)
     found = latalign.fit(scaled, Y, "affine", precision=precision)
     np.testing.assert_allclose(found.matrix * scale, plain.matrix, rtol=1e-4, atol=1e-5)
+
+
+EXPONENTS = st.integers(-498, 498)  # 1e-150 to 1e150
+SCALED = [method.name for method in LEAST_SQUARES if method.name not in ("rigid", "orthogonal")]
+
+
+@given(st.sampled_from(SCALED), EXPONENTS, EXPONENTS, st.sampled_from([12, 60]))
+def test_a_power_of_two_changes_nothing_but_the_scale(method, source, target, rows):
+    X, Y = pairs(np.random.default_rng(0), rows, 14, 3, noise=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", latalign.IllConditionedWarning)
+        plain = latalign.fit(X, Y, method)
+        found = latalign.fit(np.ldexp(X, source), np.ldexp(Y, target), method)
+    back = np.ldexp(found.matrix, source - target)
+    np.testing.assert_allclose(back, plain.matrix, rtol=1e-9, atol=1e-12)
+    one, other = plain.evidence, found.evidence
+    assert other.rank == one.rank
+    assert other.target_rank == one.target_rank
+    if one.alpha is not None:
+        assert np.ldexp(other.alpha, -2 * source) == pytest.approx(one.alpha, rel=1e-12)
+    if one.scale is not None:
+        assert np.ldexp(other.scale, source - target) == pytest.approx(one.scale, rel=1e-9)
+
+
+@given(EXPONENTS, st.sampled_from(["mse", "recall@1"]))
+def test_the_choice_does_not_depend_on_the_unit(exponent, scoring):
+    X, Y = pairs(np.random.default_rng(1), 60, 5, 4, noise=0.5)
+    plain, found = (
+        latalign.fit(np.ldexp(X, e), np.ldexp(Y, e), scoring=scoring).evidence for e in (0, exponent)
+    )
+    assert [one.method for one in found.candidates] == [one.method for one in plain.candidates]
+    unit = 2 * exponent if scoring == "mse" else 0
+    for one, other in zip(plain.candidates, found.candidates, strict=True):
+        assert np.ldexp(other.error, -unit) == pytest.approx(one.error, rel=1e-9)
+        assert np.ldexp(other.standard_error, -unit) == pytest.approx(one.standard_error, rel=1e-6)
+
+
+@given(EXPONENTS, EXPONENTS)
+def test_auto_in_any_two_units(source, target):
+    X, Y = pairs(np.random.default_rng(2), 40, 5, 4, noise=0.5)
+    plain = latalign.fit(X, Y, "shrunk")
+    found = latalign.fit(np.ldexp(X, source), np.ldexp(Y, target))
+    errors = {one.method: one.error for one in found.evidence.candidates}
+    assert np.isfinite(list(errors.values())).all()
+    assert found.evidence.baseline > 0
+    back = np.ldexp(found.matrix, source - target)
+    if found.method not in ("rigid", "orthogonal"):
+        assert np.linalg.norm(back - plain.matrix) < 0.5 * np.linalg.norm(plain.matrix)
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e-310])
+def test_rows_too_small_for_their_squares_are_told(rng, scale):
+    X, Y = rng.normal(size=(20, 3)), rng.normal(size=(20, 3))
+    words = r"all 20 rows of the source X are zero, or too small for their squares \(below 1e-154\)"
+    for call in (latalign.fit, latalign.compare):
+        with pytest.raises(ValueError, match=words):
+            call(X * scale, Y)
+    with pytest.raises(ValueError, match="too small for their squares"):
+        latalign.fit_many({"a": X * scale, "b": Y})
+
+
+def test_a_penalty_that_overflows_is_told(rng):
+    X = 3e152 * rng.normal(size=(50, 3))
+    with pytest.raises(ValueError, match=r"needs a number for 10000 times .* Divide the source rows"):
+        latalign.fit(X, rng.normal(size=(50, 3)), "ridge")

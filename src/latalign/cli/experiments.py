@@ -10,6 +10,7 @@ import click
 
 from latalign.cli.commands import main
 from latalign.cli.options import seed_option
+from latalign.cli.parameters import FolderOutput
 from latalign.cli.program import EXIT_STATUSES, debug_option
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "all")
@@ -21,7 +22,7 @@ def _output(default: str, what: str) -> Callable[[Callable[..., Any]], Callable[
         "--output",
         "folder",
         metavar="FOLDER",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=FolderOutput(),
         default=Path(default),
         show_default=True,
         help=f"The folder to write {what} to; made if it does not exist.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -110,24 +111,34 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 def pairing(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the arguments of two files whose rows correspond."""
-    for add in (
-        click.option(
+    command = by_id("Pair the rows by this column of both tables, not by their order.", "only one side has")(
+        command
+    )
+    for name in ("target", "source"):
+        command = click.argument(name, type=RowsFile())(command)
+    return command
+
+
+def by_id(column: str, alone: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what adds the options of ids; the one for those that are `alone` means nothing without the other."""
+
+    def added(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def checked(*args: Any, id_column: str | None, unmatched: str | None, **more: Any) -> Any:
+            if unmatched is not None and id_column is None:
+                raise click.UsageError(
+                    "--unmatched goes with --id-column; rows that pair by their order have no ids"
+                )
+            return command(*args, id_column=id_column, unmatched=unmatched or "error", **more)
+
+        unmatched = click.option(
             "--unmatched",
             type=click.Choice(["error", "drop"]),
-            default="error",
-            show_default=True,
-            help="What becomes of ids that only one side has.",
-        ),
-        click.option(
-            "--id-column",
-            metavar="COLUMN",
-            help="Pair the rows by this column of both tables, not by their order.",
-        ),
-        click.argument("target", type=RowsFile()),
-        click.argument("source", type=RowsFile()),
-    ):
-        command = add(command)
-    return command
+            help=f"What becomes of ids that {alone}; error unless given.",
+        )
+        return click.option("--id-column", metavar="COLUMN", help=column)(unmatched(checked))
+
+    return added
 
 
 def map_json(map_: AffineMap) -> dict[str, Any]:

@@ -151,6 +151,21 @@ class MapOutput(_File):
         return path
 
 
+class FolderOutput(_File):
+    """A folder to write to, made if only its own name is new."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the folder."""
+        path = Path(value)
+        if path.exists() and not path.is_dir():
+            self.fail(f"{path} is not a folder", param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"the folder {path.parent} does not exist; make it first", param, ctx)
+        return path
+
+
 class Names(click.ParamType):
     """Names with commas between."""
 

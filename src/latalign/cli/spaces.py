@@ -15,6 +15,7 @@ from latalign.cli.commands import main
 from latalign.cli.loading import require_known
 from latalign.cli.options import (
     FILES,
+    by_id,
     call_is_right,
     json_option,
     print_json,
@@ -39,18 +40,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
         json_option,
         click.option("--force", is_flag=True, help="Take rows that cannot be told from shuffled ones, too."),
         seed_option("Draws the folds."),
-        click.option(
-            "--unmatched",
-            type=click.Choice(["error", "drop"]),
-            default="error",
-            show_default=True,
-            help="What becomes of ids that not all files have.",
-        ),
-        click.option(
-            "--id-column",
-            metavar="COLUMN",
-            help="Match the rows by this column of all tables, not by their order.",
-        ),
+        by_id("Match the rows by this column of all tables, not by their order.", "not all files have"),
     ):
         command = add(command)
     return command

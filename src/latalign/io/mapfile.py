@@ -10,6 +10,7 @@ Files of the kind "shared" have other fields and tensors: see `latalign.io.space
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -269,8 +270,14 @@ def _record(path: str | PathLike[str], text: str | None) -> dict[str, Any]:
             f"{path} is a safetensors file, but not one of latalign's maps (no {_KEY!r} metadata)"
         )
     try:
-        record = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        record = json.loads(
+            text,
+            object_pairs_hook=_each_once,
+            parse_constant=_refused,
+            parse_float=_finite,
+            parse_int=_whole,
+        )
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a sound map file: its header is no JSON ({error})") from error
     if not isinstance(record, dict):
         raise ValueError(f"{path} is not a sound map file: its header is no JSON object")
@@ -292,6 +299,32 @@ def _record(path: str | PathLike[str], text: str | None) -> dict[str, Any]:
             f"{values['format']}"
         )
     return values
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, none of whose names is there twice: which of two values counts is not said."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
+def _refused(word: str) -> float:
+    """Refuse the words for what is no finite number, which JSON does not have."""
+    raise ValueError(f"{word} is no finite number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refused(text)
+
+
+def _whole(text: str) -> int:
+    """Return a whole number that 64 bits hold."""
+    if len(text) > 20 or abs(number := int(text)) >= 1 << 63:
+        raise ValueError(f"{text[:20]}… is beyond 64 bits")
+    return number
 
 
 def check_fields(

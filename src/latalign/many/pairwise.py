@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from latalign._linalg import EPS
 from latalign._rowsum import Buffers, NotFinite, Precision, overflow
-from latalign._validation import Array, Pairs, Rows, as_rows, as_weights, require_finite
+from latalign._validation import Array, Pairs, Rows, as_rows, as_weights, require_finite, require_spread
 from latalign.moments import Moments, MomentSum, block_rows
 from latalign.select import fold_of_groups, groups_of, keys_of
 
@@ -235,11 +235,7 @@ def check_pairwise(pairwise: Pairwise, caller: str) -> None:
                 raise ValueError(
                     f"{caller} needs at least 2 pairs of rows; {name!r} has {found.count} with another"
                 )
-            if not found.source_varies.any():
-                raise ValueError(
-                    f"{caller} needs rows that differ; all {found.count} rows of the space {name!r} are the same, "
-                    "to rounding"
-                )
+            require_spread(found.source_varies, found.source_mean, found.count, f"space {name!r}", caller)
     reached, new = {0}, [0]
     while new:
         new = [j for i in new for j in pairwise.partners(i) if j not in reached]
