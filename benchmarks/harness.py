@@ -27,6 +27,9 @@ class Figure:
     name : str
     value : float
         NaN where it could not be measured; `note` says why.
+    required : bool
+        Whether it falls short where it could not be measured: not what is for a machine or a package that
+        need not be there.
     limit : float or None
         None where nothing is claimed.
     better : {"at least", "at most"}
@@ -38,17 +41,20 @@ class Figure:
     limit: float | None = None
     better: Literal["at least", "at most"] = "at most"
     note: str = ""
+    required: bool = False
 
     @property
     def met(self) -> bool:
-        """Whether the claim holds; figures without a claim, or without a measurement, do not fall short."""
-        if self.limit is None or self.value != self.value:
+        """Whether the claim holds; where nothing was measured, whether nothing had to be."""
+        if self.value != self.value:
+            return not self.required
+        if self.limit is None:
             return True
         return self.value >= self.limit if self.better == "at least" else self.value <= self.limit
 
     def __str__(self) -> str:
         if self.value != self.value:
-            return f"  --    {self.name}: not measured, {self.note}"
+            return f"{'SHORT ' if self.required else '  --  '}  {self.name}: not measured, {self.note}"
         mark = "  info" if self.limit is None else "  ok  " if self.met else "SHORT "
         claim = "" if self.limit is None else f"  ({self.better} {self.limit:g})"
         return f"{mark}  {self.name}: {self.value:.4g}{claim}{'  ' + self.note if self.note else ''}"

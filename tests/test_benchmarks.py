@@ -21,6 +21,8 @@ def test_limits_both_ways():
     assert str(Figure("x", 1.2, 1.1)).startswith("SHORT")
     assert "1.068  (at least 1.07)" in str(Figure("x", 1.068, 1.07, "at least"))  # and not 1.07
     assert "not measured, no peer" in str(Figure("x", math.nan, note="no peer"))
+    assert not Figure("x", math.nan, 1.0, note="no peer", required=True).met
+    assert str(Figure("x", math.nan, note="no peer", required=True)).startswith("SHORT")
 
 
 def test_medians_in_turns_after_a_round_that_is_not_counted(monkeypatch):
