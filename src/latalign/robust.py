@@ -132,7 +132,8 @@ def spreads_above(scores: Array, values: Array | None = None) -> Array:
     """
     middle, lower = np.quantile(scores, (0.5, _LOWER))
     spread = max(float(middle - lower), 1e-9 * abs(float(middle)), float(np.finfo(np.float64).tiny))
-    return ((scores if values is None else values) - middle) / spread
+    with np.errstate(over="ignore"):  # where half the scores are the same, others may be infinitely far above
+        return ((scores if values is None else values) - middle) / spread
 
 
 def left_out(fit: LeaveOneOut, pairs: Pairs) -> NDArray[np.float64]:
