@@ -23,6 +23,7 @@ ROOMS = [
         "leave_one_out",
         "canonical",
         "on_disk",
+        "loading",
         "searching",
         "pairing",
         "parts",

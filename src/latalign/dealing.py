@@ -23,7 +23,7 @@ from latalign._rowsum import Buffers, Grams, Multiplier, NotFinite, Place, Preci
 from latalign._validation import Pairs, Rows
 from latalign.engine import Engine
 from latalign.io.ahead import ahead
-from latalign.io.files import unchanged
+from latalign.io.stamps import unchanged
 from latalign.moments import Moments, MomentSum, block_rows
 from latalign.on_disk import limited
 from latalign.pairing import PairedRows, PairStream

@@ -1,8 +1,8 @@
-"""Rows on disk: pairs read out of two files, and a map applied to a file of any size."""
+"""A map applied to a file of any size, block by block."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -12,16 +12,16 @@ from typing import Any, final
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from latalign._validation import Array, Rows, require_finite
-from latalign.anchors import pair_by_id
+from latalign._validation import Array, Rows
 from latalign.io.ahead import ahead, behind
 from latalign.io.arrays import Source, holds_columns, locate, open_rows, write_rows
-from latalign.io.files import is_remote, unchanged
+from latalign.io.files import is_remote
 from latalign.io.mapfile import read_header
 from latalign.io.protocol import Block, Location, Reader, Shape, Writer
+from latalign.io.stamps import reading, unchanged
 from latalign.local_map import LocalMap
 from latalign.maps import AffineMap, BlockMap
-from latalign.pairing import Unmatched, paired, require_finite_rows
+from latalign.pairing import require_finite_block, require_finite_rows
 from latalign.relative import RelativeMap
 from latalign.stitching import StitchingMap
 
@@ -95,118 +95,6 @@ def load_map(path: str | PathLike[str]) -> AnyMap:
         "local": LocalMap.load,
     }
     return kinds[read_header(path).kind](path)
-
-
-def read_pairs(
-    source: Source,
-    target: Source,
-    *,
-    id_column: str | None = None,
-    unmatched: Unmatched = "error",
-) -> tuple[Rows, Rows]:
-    """Return the rows of two files that correspond, by their order or by an id.
-
-    Parameters
-    ----------
-    source, target : path
-        Files of any format; see `latalign.io.arrays.open_rows`. Rows of `.npy` and `.safetensors` are
-        mapped from the file, not copied.
-    id_column : str, optional
-        The column of both tables that says which rows are the same thing. By order unless given.
-    unmatched : {"error", "drop"}
-        What becomes of ids that only one side has.
-
-    Returns
-    -------
-    X : array of shape (n, dim_source)
-    Y : array of shape (n, dim_target)
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If a file is not sound or holds no rows, values are not finite (counted, with the first row of
-        the file), the numbers of rows differ, or ids are missing, duplicate or unmatched.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import numpy as np
-    >>> from latalign.on_disk import read_pairs
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     np.save(Path(folder, "old.npy"), np.ones((3, 2)))
-    ...     np.save(Path(folder, "new.npy"), np.ones((3, 4)))
-    ...     X, Y = read_pairs(Path(folder, "old.npy"), Path(folder, "new.npy"))
-    >>> X.shape, Y.shape
-    ((3, 2), (3, 4))
-    """
-    return load_pairs(open_rows(source), open_rows(target), id_column, unmatched)
-
-
-def read_many(
-    sources: Sequence[Source], *, id_column: str | None = None, unmatched: Unmatched = "error"
-) -> tuple[Rows, ...]:
-    """Return the rows of two or more files that correspond, by their order or by an id.
-
-    Parameters
-    ----------
-    sources : sequence of path
-        As for `read_pairs`.
-    id_column : str, optional
-        The column of all tables that says which rows are the same thing; the order is then that of the first.
-    unmatched : {"error", "drop"}
-        What becomes of ids that not all have.
-
-    Returns
-    -------
-    tuple of arrays of shape (n, dim), one a file
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As in `read_pairs`.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import numpy as np
-    >>> from latalign.on_disk import read_many
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     paths = [Path(folder, f"{dim}.npy") for dim in (2, 3, 4)]
-    ...     for path, dim in zip(paths, (2, 3, 4)):
-    ...         np.save(path, np.ones((5, dim)))
-    ...     [rows.shape for rows in read_many(paths)]
-    [(5, 2), (5, 3), (5, 4)]
-    """
-    first, *others = readers = [open_rows(source) for source in sources]
-    if id_column is None:
-        for other in others:
-            paired(first, other)  # as many rows everywhere
-        return tuple(_loaded(reader) for reader in readers)
-    ids = [np.asarray(reader.ids(id_column)) for reader in readers]
-    shared = ids[0]
-    for reader, own in zip(others, ids[1:], strict=True):
-        try:
-            kept, _ = pair_by_id(shared, own, unmatched=unmatched)
-        except ValueError as error:
-            raise ValueError(f"{first.location} and {reader.location}: {error}") from error
-        shared = shared[kept]
-    numbers = [pair_by_id(shared, own, unmatched="drop")[1] for own in ids]
-    return tuple(_loaded(reader)[rows] for reader, rows in zip(readers, numbers, strict=True))
-
-
-def load_pairs(
-    source: Reader, target: Reader, id_column: str | None, unmatched: Unmatched
-) -> tuple[Rows, Rows]:
-    """Return what `read_pairs` does, of sources that were opened."""
-    if id_column is None:
-        paired(source, target)  # as many rows on both sides
-        return _loaded(source), _loaded(target)
-    source_rows, target_rows = pair_by_id(source.ids(id_column), target.ids(id_column), unmatched=unmatched)
-    return _loaded(source)[source_rows], _loaded(target)[target_rows]
 
 
 def apply_file(
@@ -332,19 +220,28 @@ def map_rows(
         second.append(Block(block.column[:, None]))
 
     with unchanged(reader.files), behind(write, threads) as append:
-        for number, block in enumerate(ahead(reader.blocks(rows, start, stop), threads)):
+        for number, block in enumerate(ahead(_read(reader, rows, start, stop), threads)):
             out = mapped[number % 2][: len(block.rows)]
             try:
                 run(block.rows, out)
             except ValueError:
-                if reader.rows is not None:
-                    require_finite_rows(reader)
+                if reader.rows is None:
+                    require_finite_block(reader, block.rows, done)
+                else:
+                    with reading(reader.location):
+                        require_finite_rows(reader)
                 raise
             append(Block(out, block.beside, None if radius is None else radius(block.rows)))
             done += len(out)
             if progress is not None:
                 progress(done, reader.rows)
     return done
+
+
+def _read(reader: Reader, rows: int, start: int, stop: int | None) -> Iterator[Block]:
+    """Yield the rows of a source; what is wrong with it is not blamed on what is written meanwhile."""
+    with reading(reader.location):
+        yield from reader.blocks(rows, start, stop)
 
 
 def require_batch(batch_rows: int | None) -> None:
@@ -403,10 +300,3 @@ def refuse_same_file(output: str | PathLike[str], inputs: Sequence[str | PathLik
             same = Path(output).exists() and Path(path).exists() and Path(output).samefile(path)
         if same:
             raise ValueError(f"the output {output} is the input {path}. Name another file.")
-
-
-def _loaded(reader: Reader) -> Rows:
-    """Return all rows, every value of them finite."""
-    rows = reader.load()
-    require_finite(rows, str(reader.location))
-    return rows

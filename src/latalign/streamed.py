@@ -23,10 +23,11 @@ from latalign.engine import Engine, named_anywhere
 from latalign.fitting import check_call, choose_by_rows, needs_folds, score_of_rows, solve_folds
 from latalign.heldout import HeldoutFit
 from latalign.io.arrays import Source, open_rows
+from latalign.loading import load_pairs
 from latalign.maps import AffineMap, Map
 from latalign.methods import METHODS
 from latalign.moments import Moments, Precision, summed
-from latalign.on_disk import limited, load_pairs
+from latalign.on_disk import limited
 from latalign.pairing import PairedRows, PairsAgain, PairStream, Unmatched, fits, paired
 from latalign.relation import require_related, warn_if_unrelated
 from latalign.select import Folds, Scoring, groups_of

@@ -37,8 +37,9 @@ from latalign.cli.parameters import (
 )
 from latalign.cli.program import EXIT_STATUSES, Program, debug_option
 from latalign.io.protocol import Location
+from latalign.loading import read_pairs
 from latalign.methods import METHODS
-from latalign.on_disk import apply_file, read_pairs, refuse_same_file
+from latalign.on_disk import apply_file, refuse_same_file
 from latalign.parts import apply_folder
 from latalign.select import SCORINGS
 
