@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latalign._rowsum import Block, Grams, Multiplier, full_grams
+from latalign._rowsum import Block, Grams, Multiplier, full_grams, provisional
 from latalign._validation import Array, Pairs
 from latalign.moments import block_rows
 from latalign.torch.device import AnyRows, as_floats, as_tensor, computed, dtype_of, exactly, usable
@@ -111,7 +111,11 @@ class DeviceBuffers(Multiplier):
         """Return the mean, as `Multiplier.mean` says: float32 is known exactly beside bfloat16 as well."""
         few = self.narrow and computed(dtype_of(rows)) != torch.float64
         with exactly(self._device):
-            mean = self._there(rows).mean(dim=0, dtype=torch.float64)
+            there = self._there(rows)
+            mean = there.mean(dim=0, dtype=torch.float64)
+            if self._centred[0].dtype == torch.float32:
+                some = there[:_CHUNK_HERE].to("cpu", torch.float64).numpy()
+                mean = torch.from_numpy(provisional(mean.cpu().numpy(), some)).to(self._device)
             return mean.to(torch.float32 if few else torch.float64).nan_to_num(
                 nan=0.0, posinf=0.0, neginf=0.0
             )
