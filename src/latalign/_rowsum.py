@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, final
 
@@ -115,9 +115,25 @@ class Multiplier(ABC):
     def products(self, rows: int, columns: int) -> ProductSum:
         """Return a sum of no products."""
 
+    def there(
+        self, parts: Iterable[tuple[int, Pairs]], like: Pairs, rows: int
+    ) -> Iterator[tuple[int, Pairs]]:
+        """Yield blocks, each with its number, where they are multiplied; each until the next one is asked for.
+
+        Parameters
+        ----------
+        parts : iterable of (int, Pairs)
+            Of at most `rows` rows each, of the widths and dtypes of `like`.
+        """
+        yield from parts
+
 
 class Place(Protocol):
     """Where blocks are multiplied: whatever makes a multiplier for blocks of so many rows, as `Buffers` does."""
+
+    def rows_at_once(self, dims: tuple[int, int], precision: Precision) -> int | None:
+        """Return how many rows a block needs to have; None for as many as it has."""
+        ...
 
     def __call__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> Multiplier:
         """Return a multiplier."""
@@ -152,6 +168,11 @@ class Buffers(Multiplier):
         self.narrow = precision == "fast"
         self.eps = self.rounding = float(np.finfo(self._dtype).eps)
         self._centred = tuple(np.empty((rows, dim), self._dtype) for dim in dims)
+
+    @staticmethod
+    def rows_at_once(dims: tuple[int, int], precision: Precision) -> int | None:
+        """Take blocks as they come: they stay in the cache."""
+        return None
 
     def mean(self, rows: Rows) -> Rows:
         """Return the mean, as `Multiplier.mean` says, as often as a strip has rows.

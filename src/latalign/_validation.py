@@ -26,8 +26,8 @@ _HINTS = {0: "", 1: " A single row is array[None, :]."}  # by the number of axes
 def as_rows(values: ArrayLike, name: str, *, dim: int | None = None) -> Rows:
     """Return `values` as a 2-D real array, unchanged where it is one already.
 
-    float16, float32, float64 and integers keep their dtype (blocks are cast later, one at a time);
-    anything else that has a value as a real number becomes float64.
+    float16, float32, float64 and integers keep their dtype (blocks are cast later, one at a time), in the
+    machine's own byte order; anything else that has a value as a real number becomes float64.
 
     Raises
     ------
@@ -40,10 +40,10 @@ def as_rows(values: ArrayLike, name: str, *, dim: int | None = None) -> Rows:
         rows = np.asarray(values)
         if rows.dtype.kind == "c":
             raise TypeError("complex values have no order and no real map")
-        if rows.dtype.kind in "iu":
-            pass
-        elif rows.dtype.type not in _FLOATS or not rows.dtype.isnative:
+        if rows.dtype.kind not in "iu" and rows.dtype.type not in _FLOATS:
             rows = rows.astype(np.float64)
+        elif not rows.dtype.isnative:
+            rows = rows.astype(rows.dtype.newbyteorder("="))
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{name} needs an array of real numbers of shape (rows, dimensions); "

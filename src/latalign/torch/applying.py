@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, final, overload
+from typing import Any, cast, final, overload
 
 import numpy as np
 import torch
@@ -22,11 +23,10 @@ from latalign.torch.device import (
     device_for,
     dtype_of,
     exactly,
-    recorded,
 )
 from latalign.torch.layers import require_affine
 from latalign.torch.products import rows_at_once
-from latalign.torch.sending import host_buffer, sent
+from latalign.torch.sending import Returning, host_buffer, sent
 
 _CALLER = "latalign.torch.apply"
 
@@ -95,19 +95,28 @@ def apply(
         stays = isinstance(out, Tensor) and out.device == where
         buffers = [None if stays else host_buffer(count, map_.dim_target, dtype, where) for _ in range(2)]
         flags = [host_buffer(1, 1, torch.bool, where) for _ in range(2)]
-        mapped = []
-        for number, (block,) in enumerate(sent(([rows[part]] for part in parts), [rows], count, where)):
-            part, buffer, flag = parts[number], buffers[number % 2], flags[number % 2]
-            # Not addmm: some processors begin with the offset, and round every product to its digits.
-            values = ((as_floats(block) - mean) @ matrix).add_(offset).to(dtype)
-            # NaN and infinity go through a product, whatever it is with.
-            flag.copy_(torch.isfinite(values).all(), non_blocking=True)
-            here = out[part] if buffer is None else buffer[: len(values)]
-            here.copy_(values, non_blocking=True)
-            mapped.append(_Mapped(part, None if buffer is None else here, flag, recorded(where)))
-            if number:
-                mapped.pop(0).write(out, rows, parts)  # while the device works on the one after it
-        mapped.pop(0).write(out, rows, parts)
+        mapped, back = [], Returning(where)
+        with closing(
+            cast("Generator[Any]", sent(([rows[part]] for part in parts), [rows], count, where))
+        ) as there:
+            try:
+                for number, (block,) in enumerate(there):
+                    part, buffer, flag = parts[number], buffers[number % 2], flags[number % 2]
+                    # Not addmm: some processors begin with the offset, and round every product to its digits.
+                    values = ((as_floats(block) - mean) @ matrix).add_(offset).to(dtype)
+                    # NaN and infinity go through a product, whatever it is with.
+                    finite = (flag, torch.isfinite(values).all())
+                    if buffer is None:
+                        out[part].copy_(values)
+                        mapped.append(_Mapped(part, None, flag, back.copy(finite)))
+                    else:
+                        here = buffer[: len(values)]
+                        mapped.append(_Mapped(part, here, flag, back.copy((here, values), finite)))
+                    if number:
+                        mapped.pop(0).write(out, rows, parts)  # while the device works on the one after it
+                mapped.pop(0).write(out, rows, parts)
+            finally:
+                back.close()
     return out
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from typing import Any, Literal, cast, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latalign._rowsum import Block, Grams, Multiplier, full_grams, provisional
-from latalign._validation import Array, Pairs
+from latalign._validation import Array, Pairs, Rows
 from latalign.moments import block_rows
 from latalign.torch.device import AnyRows, as_floats, as_tensor, computed, dtype_of, exactly, usable
+from latalign.torch.sending import sent
 
 Precision = Literal["double", "fast", "bfloat16"]
 """The dtype in which blocks are multiplied on a device: float64, float32 or bfloat16; sums are float64."""
@@ -70,6 +74,15 @@ class Place:
 
     def __init__(self, device: torch.device | str) -> None:
         self._device = usable(device, "latalign.torch.Place")
+
+    @property
+    def device(self) -> torch.device:
+        """The device, with its number."""
+        return self._device
+
+    def rows_at_once(self, dims: tuple[int, int], precision: Precision) -> int:
+        """Return how many rows keep the device busy, and on a processor round little."""
+        return rows_at_once(dims, precision, self._device)
 
     def __call__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> DeviceBuffers:
         """Return what multiplies blocks of at most so many rows."""
@@ -144,6 +157,24 @@ class DeviceBuffers(Multiplier):
 
     def _there(self, rows: AnyRows) -> Tensor:
         return as_floats(as_tensor(rows).to(self._device))
+
+    def there(
+        self, parts: Iterable[tuple[int, Pairs]], like: Pairs, rows: int
+    ) -> Iterator[tuple[int, Pairs]]:
+        """Send blocks to the device, each while it works on the one before."""
+        waiting: deque[tuple[int, str]] = deque()
+
+        def sides() -> Iterator[tuple[Rows, Rows]]:
+            for number, part in parts:
+                waiting.append((number, part.caller))
+                yield part.source, part.target
+
+        with closing(
+            cast("Generator[Any]", sent(sides(), (like.source, like.target), rows, self._device))
+        ) as came:
+            for source, target in came:
+                number, caller = waiting.popleft()
+                yield number, Pairs(source, target, None, caller)
 
     def products(self, rows: int, columns: int) -> DeviceSum:
         """Return a sum of no products."""
