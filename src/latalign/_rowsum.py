@@ -11,10 +11,14 @@ import numpy as np
 from scipy.linalg import blas
 
 from latalign._linalg import EPS
+from latalign._provisional import LOOKED_AT, provisional
 from latalign._validation import Array, Pairs, Rows
 
 Precision = Literal["double", "fast"]
 """``"double"`` multiplies float64 blocks, ``"fast"`` float32 blocks; both are summed in float64."""
+
+AnyPrecision = Literal["double", "fast", "bfloat16"]
+"""What a `Place` multiplies: some take bfloat16 as well."""
 
 Grams = Literal["both", "source", "none"]
 """Which Gram matrices are accumulated beside the cross moments and the two diagonals."""
@@ -27,8 +31,6 @@ _NEAR_ROWS = 8192
 # A wide block is centred in strips that stay near the core, from which they are summed again; none is of
 # more rows than can be added one after another with little rounding.
 _STRIP_BYTES, _STRIP_ROWS = 1 << 21, 256
-# What `provisional` looks at, and takes for few different values.
-_LOOKED_AT, _BITS, _ALMOST_ALL, _GOLDEN = 256, 6, 0.75, 0.3819660112501051
 # The rounding of a sum of products over a block, in units of the last place of the sum.
 _CANCELLED = 1024
 
@@ -131,11 +133,11 @@ class Multiplier(ABC):
 class Place(Protocol):
     """Where blocks are multiplied: whatever makes a multiplier for blocks of so many rows, as `Buffers` does."""
 
-    def rows_at_once(self, dims: tuple[int, int], precision: Precision) -> int | None:
+    def rows_at_once(self, dims: tuple[int, int], precision: AnyPrecision) -> int | None:
         """Return how many rows a block needs to have; None for as many as it has."""
         ...
 
-    def __call__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> Multiplier:
+    def __call__(self, rows: int, dims: tuple[int, int], precision: AnyPrecision, grams: Grams) -> Multiplier:
         """Return a multiplier."""
         ...
 
@@ -160,7 +162,7 @@ class Buffers(Multiplier):
     precision, grams : see `Moments.of`
     """
 
-    def __init__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> None:
+    def __init__(self, rows: int, dims: tuple[int, int], precision: AnyPrecision, grams: Grams) -> None:
         if precision not in ("double", "fast"):
             raise ValueError(f'precision is "double" or "fast"; got {precision!r}')
         self._dtype = np.dtype(np.float32 if precision == "fast" else np.float64)
@@ -170,7 +172,7 @@ class Buffers(Multiplier):
         self._centred = tuple(np.empty((rows, dim), self._dtype) for dim in dims)
 
     @staticmethod
-    def rows_at_once(dims: tuple[int, int], precision: Precision) -> int | None:
+    def rows_at_once(dims: tuple[int, int], precision: AnyPrecision) -> int | None:
         """Take blocks as they come: they stay in the cache."""
         return None
 
@@ -183,7 +185,7 @@ class Buffers(Multiplier):
         with np.errstate(over="ignore", invalid="ignore"):
             mean = rows.mean(axis=0, dtype=np.float64)
             if self.narrow:
-                mean = provisional(mean, rows[:_LOOKED_AT].astype(np.float64))
+                mean = provisional(mean, rows[:LOOKED_AT].astype(np.float64))
             mean = mean.astype(self._dtype if few else np.float64)
         strip = min(max(16, _STRIP_BYTES // (len(mean) * self._dtype.itemsize)), _STRIP_ROWS)
         return np.tile(np.where(np.isfinite(mean), mean, 0), (strip, 1))
@@ -204,31 +206,6 @@ class Buffers(Multiplier):
     def products(self, rows: int, columns: int) -> ProductSum:
         """Return a sum of no products."""
         return Products(rows, columns, self._dtype)
-
-
-def provisional(mean: Array, some: Array) -> Array:
-    """Return a mean about which float32 products are summed with little rounding, near the one that is given.
-
-    Rows of few different values, such as small integers or 16-bit floats far from zero, have few different
-    products, and where the sums of those round alike, again and again, they are off by 5e-6 where others are by
-    1e-7. So their mean is rounded to whole steps of the values: then the sums of their products have so few
-    digits that they are exact. The mean of all others gets digits like none of theirs, so that no two sums
-    round alike.
-
-    Parameters
-    ----------
-    mean : (dim,) array
-    some : (n, dim) array
-        Some rows. The values of a column are few where nearly all are multiples of a power of two which is a
-        64th of their spread or more.
-    """
-    with np.errstate(all="ignore"):  # what is not finite stays as it is
-        spread = some.std(axis=0)
-        varies = np.isfinite(mean) & np.isfinite(spread) & (spread > 0)
-        step = np.ldexp(1.0, np.frexp(np.where(varies, spread, 1.0))[1] - _BITS)
-        few = (np.fmod(some, step) == 0).mean(axis=0) > _ALMOST_ALL
-        steps = np.round(mean / step) + np.where(few, 0.0, _GOLDEN)
-        return np.where(varies, steps * step, mean)
 
 
 class NotFinite(ArithmeticError):

@@ -19,7 +19,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from latalign._rowsum import Buffers, Grams, NotFinite, Place, Precision, overflow
+from latalign._rowsum import AnyPrecision, Buffers, Grams, NotFinite, Place, overflow
 from latalign._validation import Pairs, Rows
 from latalign.engine import Engine
 from latalign.io.ahead import ahead
@@ -59,7 +59,7 @@ class Deal:
     kept: int = 0
     kept_held: int = 0
     seed: int = 0
-    precision: Precision = "double"
+    precision: AnyPrecision = "double"
     grams: Grams = "source"
 
     def numbers(self, pairs: Pairs) -> NDArray[np.intp]:
@@ -260,7 +260,7 @@ def deal_part(pairs: PairedRows, deal: Deal, threads: int | None, bounds: tuple[
             raise overflow("the rows") from None
 
 
-def part_bounds(count: int, dims: tuple[int, int], precision: Precision) -> list[tuple[int, int]]:
+def part_bounds(count: int, dims: tuple[int, int], precision: AnyPrecision) -> list[tuple[int, int]]:
     """Return where the parts of so many pairs begin and end."""
     step = _part_rows(block_rows(dims, precision))
     return [(start, min(start + step, count)) for start in range(0, count, step)]

@@ -26,7 +26,16 @@ from latalign.io.folder import FolderRows
 from latalign.io.protocol import Reader, Shape
 from latalign.io.stamps import Stamp, stamp, unchanged
 from latalign.maps import BlockMap
-from latalign.on_disk import Applied, block_rows, float_of, limited, map_rows, require_batch, require_width
+from latalign.on_disk import (
+    Applied,
+    MapPlace,
+    block_rows,
+    float_of,
+    limited,
+    map_rows,
+    require_batch,
+    require_width,
+)
 
 MANIFEST = "_latalign.json"
 _FORMAT = 1
@@ -70,6 +79,7 @@ def apply_folder(
     threads: int | None = None,
     progress: Callable[[int, int | None], object] | None = None,
     engine: Engine | None = None,
+    place: MapPlace | None = None,
 ) -> Applied:
     """Map rows into a folder of files; a run that was cut off can go on.
 
@@ -92,6 +102,8 @@ def apply_folder(
         Maps several parts at a time, see `latalign.distributed`: the files are byte for byte those of one
         process with as many `threads`, of which each of its calls has one unless given. Its workers reach
         the input and the output by the same paths.
+    place : Place, optional
+        As in `latalign.apply_file`; an engine has none.
 
     Returns
     -------
@@ -106,9 +118,9 @@ def apply_folder(
     OSError
         If the output cannot be written, as on a full disk.
     ValueError
-        As in `latalign.apply_file`; and if what is to be resumed was made by another map, or the store of
-        the input tells neither a time nor a tag of it. Whatever is raised, nothing is left under the final
-        name; whole parts wait in ``.NAME.partial`` beside it.
+        As in `latalign.apply_file`; if an engine and a place are given; and if what is to be resumed was made
+        by another map or elsewhere, or the store of the input tells neither a time nor a tag of it. Whatever is
+        raised, nothing is left under the final name; whole parts wait in ``.NAME.partial`` beside it.
 
     Examples
     --------
@@ -125,6 +137,8 @@ def apply_folder(
     (6, ['_latalign.json', 'a.npy', 'b.npy'])
     """
     require_batch(batch_rows)
+    if engine is not None and place is not None:
+        raise ValueError("an engine's workers multiply by NumPy: give an engine or a place, not both")
     final_, reader = Path(output), open_rows(input if engine is None else named_anywhere(input))
     require_width(map_, reader)
     parts = planned(reader, map_)
@@ -135,8 +149,8 @@ def apply_folder(
         "map": _fingerprint(map_),
         "dims": [map_.dim_source, map_.dim_target],
         "dtype": str(float_of(reader)),
-        "block_rows": block_rows(map_, batch_rows),
-    }
+        "block_rows": block_rows(map_, batch_rows, place),
+    } | ({} if place is None else {"device": str(place.device)})
     rows = sum(part.stop - part.start for part in parts)
     done = Applied(str(final_), rows, map_.dim_source, map_.dim_target, str(float_of(reader)), len(parts))
     if resume and (final_ / MANIFEST).is_file() and len(_whole(final_, header, parts)) == len(parts):
@@ -150,7 +164,8 @@ def apply_folder(
     records = _whole(work, header, parts)
     work.mkdir(exist_ok=True)
     todo = [part for part in parts if part.name not in records]
-    make = partial(map_part, map_, work, batch_rows, threads if engine is None else threads or 1)
+    threads = threads if engine is None else threads or 1
+    make = partial(map_part, map_, work, batch_rows, threads, place=place)
     try:
         # From the first part to the last: every one by itself may have been read from something else.
         with unchanged(reader.files):
@@ -212,7 +227,13 @@ def _require_told(parts: tuple[Part, ...]) -> None:
 
 
 def map_part(
-    map_: BlockMap, folder: Path, batch_rows: int | None, threads: int | None, part: Part
+    map_: BlockMap,
+    folder: Path,
+    batch_rows: int | None,
+    threads: int | None,
+    part: Part,
+    *,
+    place: MapPlace | None = None,
 ) -> dict[str, Any]:
     """Map the rows of one part into one file of a folder, which is whole or not there; return its record."""
     path = folder / part.name
@@ -220,7 +241,8 @@ def map_part(
         shutil.rmtree(path)
     shape = Shape(part.stop - part.start, map_.dim_target, float_of(part.reader))
     with limited(threads), write_rows(path, shape, part.reader) as writer:
-        map_rows(map_, part.reader, writer, part.start, part.stop, batch_rows=batch_rows, threads=threads)
+        options: dict[str, Any] = {"batch_rows": batch_rows, "threads": threads, "place": place}
+        map_rows(map_, part.reader, writer, part.start, part.stop, **options)
     return record(folder, part)
 
 

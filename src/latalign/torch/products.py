@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from typing import Any, Literal, cast, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latalign._rowsum import Block, Grams, Multiplier, full_grams, provisional
+from latalign._provisional import LOOKED_AT, provisional
+from latalign._rowsum import AnyPrecision, Block, Grams, Multiplier, full_grams
 from latalign._validation import Array, Pairs, Rows
 from latalign.moments import block_rows
-from latalign.torch.device import AnyRows, as_floats, as_tensor, computed, dtype_of, exactly, usable
+from latalign.torch.device import AnyRows, as_floats, as_tensor, computed, dtype_of, exactly
 from latalign.torch.sending import sent
 
-Precision = Literal["double", "fast", "bfloat16"]
+Precision = AnyPrecision
 """The dtype in which blocks are multiplied on a device: float64, float32 or bfloat16; sums are float64."""
 
 _DTYPES = {"double": torch.float64, "fast": torch.float32, "bfloat16": torch.bfloat16}
@@ -41,52 +42,6 @@ def rows_at_once(dims: tuple[int, int], precision: Precision, device: torch.devi
         )
     width = sum(dims) * (8 if precision == "double" else 4)
     return max(_CHUNK, min(64 * _CHUNK, _BLOCK_BYTES // width // _CHUNK * _CHUNK))
-
-
-@final
-class Place:
-    """A device as the place where files are multiplied, for `latalign.fit_files`.
-
-    Parameters
-    ----------
-    device : torch.device or str
-
-    Raises
-    ------
-    ValueError
-        If the device does not work or has no float64.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import numpy as np
-    >>> import latalign
-    >>> from latalign.torch import Place
-    >>> X = np.random.default_rng(0).normal(size=(20_000, 200))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "x.npy")
-    ...     np.save(path, X)
-    ...     found = latalign.fit_files(path, path, "rigid", holdout=0, place=Place("cpu"))
-    >>> bool(np.allclose(found.map.matrix, np.eye(200)))
-    True
-    """
-
-    def __init__(self, device: torch.device | str) -> None:
-        self._device = usable(device, "latalign.torch.Place")
-
-    @property
-    def device(self) -> torch.device:
-        """The device, with its number."""
-        return self._device
-
-    def rows_at_once(self, dims: tuple[int, int], precision: Precision) -> int:
-        """Return how many rows keep the device busy, and on a processor round little."""
-        return rows_at_once(dims, precision, self._device)
-
-    def __call__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> DeviceBuffers:
-        """Return what multiplies blocks of at most so many rows."""
-        return DeviceBuffers(rows, dims, precision, grams, self._device)
 
 
 @final
@@ -127,7 +82,7 @@ class DeviceBuffers(Multiplier):
             there = self._there(rows)
             mean = there.mean(dim=0, dtype=torch.float64)
             if self._centred[0].dtype == torch.float32:
-                some = there[:_CHUNK_HERE].to("cpu", torch.float64).numpy()
+                some = there[:LOOKED_AT].to("cpu", torch.float64).numpy()
                 mean = torch.from_numpy(provisional(mean.cpu().numpy(), some)).to(self._device)
             return mean.to(torch.float32 if few else torch.float64).nan_to_num(
                 nan=0.0, posinf=0.0, neginf=0.0
