@@ -42,7 +42,8 @@ threads_option = click.option(
     "--threads",
     metavar="NUMBER",
     type=click.IntRange(min=1),
-    help="How many threads there may be; as many as there are processors unless given.",
+    help="How many threads there may be; as many as there are processors unless given. Of Zarr and Lance the "
+    "libraries that read have threads of their own beside.",
 )
 
 
