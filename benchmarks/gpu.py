@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.fitting import relative, rows
 from benchmarks.harness import Figure, medians
-from latalign import AffineMap, Moments
+from latalign import AffineMap, Moments, apply_file, fit_files
 
 _DIMS = 384, 768
 _BATCH = 256
@@ -36,6 +38,35 @@ def gpu(rounds: int) -> Iterator[Figure]:
     size = f"{len(X):,} × ({_DIMS[0]} → {_DIMS[1]}) float32 on {name}"
     yield from _summed(rounds, X, Y, size, device)
     yield from _mapped(rounds, X, size, device)
+    yield from _from_files(rounds, X, Y, size, device)
+
+
+def _from_files(rounds: int, X: np.ndarray, Y: np.ndarray, size: str, device: Any) -> Iterator[Figure]:
+    """Files in the page cache: summed by folds and mapped, against NumPy on as many threads."""
+    from latalign.torch import Place
+
+    place, limit = Place(device), 2 if device.type == "cpu" else None
+    with tempfile.TemporaryDirectory() as folder:
+        x, y, out = (Path(folder, f"{name}.npy") for name in ("x", "y", "out"))
+        np.save(x, X)
+        np.save(y, Y)
+        for method in ("affine", "auto"):
+            turns = {
+                "numpy": partial(fit_files, x, y, method, precision="fast"),
+                "place": partial(fit_files, x, y, method, precision="fast", place=place),
+            }
+            found = medians(turns, rounds)
+            ratio = found["place"] / found["numpy"]
+            yield Figure(f"fit_files of .npy, {size}: {method}, fast, times NumPy's seconds", ratio, limit)
+        rng = np.random.default_rng(0)
+        map_ = AffineMap(rng.normal(size=_DIMS[0]), rng.normal(size=_DIMS), rng.normal(size=_DIMS[1]))
+        turns = {
+            "numpy": partial(apply_file, map_, x, out),
+            "place": partial(apply_file, map_, x, out, place=place),
+        }
+        found = medians(turns, rounds)
+        ratio = found["place"] / found["numpy"]
+        yield Figure(f"apply_file, .npy → .npy, {size}: times NumPy's seconds", ratio, limit)
 
 
 def _finished(device: Any, work: Callable[[], object]) -> Callable[[], None]:

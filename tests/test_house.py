@@ -14,7 +14,17 @@ HOME = Path(latalign.__file__).parent
 
 # From the innermost room outward. A module may import its own row and those above it.
 ROOMS = [
-    {"_version", "_validation", "_linalg", "_rowsum", "evidence", "uncertainty", "io", "engine"},
+    {
+        "_version",
+        "_validation",
+        "_linalg",
+        "_provisional",
+        "_rowsum",
+        "evidence",
+        "uncertainty",
+        "io",
+        "engine",
+    },
     {"moments", "maps", "anchors", "stitching", "relative", "local_map"},
     {
         "metrics",
@@ -24,6 +34,7 @@ ROOMS = [
         "leave_one_out",
         "canonical",
         "on_disk",
+        "loading",
         "searching",
         "pairing",
         "parts",

@@ -14,7 +14,8 @@ from latalign import AffineMap
 from latalign.io import files
 from latalign.io.arrays import open_rows, write_rows
 from latalign.io.protocol import Block, Shape
-from latalign.on_disk import apply_file, read_pairs
+from latalign.loading import read_pairs
+from latalign.on_disk import apply_file
 
 SUFFIXES = [".npy", ".safetensors", ".parquet"]
 
@@ -241,8 +242,15 @@ class TestPairsById:
     @pytest.mark.parametrize(
         ("ids", "words"),
         [
-            ([0, 1, 1, 3, 3, 3], "2 source ids occur more than once, 1 among them"),
-            ([0, None, 2, 3, None, 5], "2 of 6 source ids are missing"),
+            (
+                [0, 1, 1, 3, 3, 3],
+                r"x\.parquet:v and .*y\.parquet:v: .*2 source ids occur more than once, 1 among them: in the "
+                "rows 1 and 2",
+            ),
+            (
+                [0, None, 2, 3, None, 5],
+                r"x\.parquet:v and .* 2 of 6 source ids are missing .*the first in row 1",
+            ),
             (["a", None, "c", "d", "e", "f"], "1 of 6 source ids are missing"),
             (["0", "1", "2", "3", "4", "5"], "ids of one kind on both sides"),
             (range(100, 106), "no id in common|missing in the target"),
@@ -257,3 +265,41 @@ class TestPairsById:
         path = written(tmp_path / "x.npy", some_rows(6))
         with pytest.raises(ValueError, match="ids stand beside the rows in tables only"):
             read_pairs(path, path, id_column="id")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, r"the disk is full; nothing was left at .*out\.lance"),
+        (errno.EFBIG, r"cannot write .*out\.lance: File too large$"),
+    ],
+)
+def test_what_lance_says_of_the_disk_is_told_as_ever(tmp_path, monkeypatch, number, words):
+    """Its errors have no number, and name a file of the place where it was built."""
+    lance = pytest.importorskip("lance")
+    path = written(tmp_path / "in.npy", some_rows())
+
+    def full(*arguments, **options):
+        raise OSError(
+            f"LanceError(IO): {os.strerror(number)} (os error {number}), /elsewhere/writer.rs:190:9"
+        )
+
+    monkeypatch.setattr(lance, "write_dataset", full)
+    with pytest.raises(OSError, match=words) as caught:
+        apply_file(a_map(), path, tmp_path / "out.lance")
+    assert caught.value.errno == number
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("out", ["out.npy", "out.parquet"])
+def test_a_bad_row_of_a_stream_is_named(tmp_path, out):
+    pa = pytest.importorskip("pyarrow")
+    rows = some_rows(100)
+    rows[[57, 58, 80]] = np.nan
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 6)
+    stream = pa.table({"v": lists}).to_reader(30)
+    with pytest.raises(
+        ValueError, match=r"RecordBatchReader>:v needs finite values; row 57 contains NaN or infinity"
+    ):
+        apply_file(a_map(), stream, tmp_path / out, batch_rows=20)
+    assert list(tmp_path.iterdir()) == []

@@ -120,9 +120,9 @@ class TestResume:
         """Return the list of the parts that are mapped from now on."""
         names, real = [], parts.map_part
 
-        def counted(*arguments):
+        def counted(*arguments, **options):
             names.append(arguments[-1].name)
-            return real(*arguments)
+            return real(*arguments, **options)
 
         monkeypatch.setattr(parts, "map_part", counted)
         return names

@@ -62,11 +62,12 @@ if TYPE_CHECKING:
     )
     from latalign.evaluation import Evaluation, evaluate
     from latalign.heldout import HeldoutFit, fit_heldout
+    from latalign.loading import read_pairs
     from latalign.many.evidence import PairEvidence, SharedEvidence
     from latalign.many.fitting import fit_many, fit_many_moments
     from latalign.many.space import SharedSpace
     from latalign.model_change import Interval, Option, Verdict, verdict
-    from latalign.on_disk import apply_file, load_map, read_pairs
+    from latalign.on_disk import apply_file, load_map
     from latalign.parts import apply_folder
     from latalign.power_law import PowerLaw
     from latalign.row_estimators import AutoAligner, RetrievalAligner
@@ -180,7 +181,8 @@ _LATER = {
     "many.fitting": ("fit_many", "fit_many_moments"),
     "many.space": ("SharedSpace",),
     "model_change": ("Interval", "Option", "Verdict", "verdict"),
-    "on_disk": ("apply_file", "load_map", "read_pairs"),
+    "on_disk": ("apply_file", "load_map"),
+    "loading": ("read_pairs",),
     "parts": ("apply_folder",),
     "streamed": ("compare_files", "evaluate_files", "fit_files"),
     "row_estimators": _ROW_ESTIMATORS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, final
 
@@ -11,10 +11,14 @@ import numpy as np
 from scipy.linalg import blas
 
 from latalign._linalg import EPS
+from latalign._provisional import LOOKED_AT, provisional
 from latalign._validation import Array, Pairs, Rows
 
 Precision = Literal["double", "fast"]
 """``"double"`` multiplies float64 blocks, ``"fast"`` float32 blocks; both are summed in float64."""
+
+AnyPrecision = Literal["double", "fast", "bfloat16"]
+"""What a `Place` multiplies: some take bfloat16 as well."""
 
 Grams = Literal["both", "source", "none"]
 """Which Gram matrices are accumulated beside the cross moments and the two diagonals."""
@@ -113,11 +117,27 @@ class Multiplier(ABC):
     def products(self, rows: int, columns: int) -> ProductSum:
         """Return a sum of no products."""
 
+    def there(
+        self, parts: Iterable[tuple[int, Pairs]], like: Pairs, rows: int
+    ) -> Iterator[tuple[int, Pairs]]:
+        """Yield blocks, each with its number, where they are multiplied; each until the next one is asked for.
+
+        Parameters
+        ----------
+        parts : iterable of (int, Pairs)
+            Of at most `rows` rows each, of the widths and dtypes of `like`.
+        """
+        yield from parts
+
 
 class Place(Protocol):
     """Where blocks are multiplied: whatever makes a multiplier for blocks of so many rows, as `Buffers` does."""
 
-    def __call__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> Multiplier:
+    def rows_at_once(self, dims: tuple[int, int], precision: AnyPrecision) -> int | None:
+        """Return how many rows a block needs to have; None for as many as it has."""
+        ...
+
+    def __call__(self, rows: int, dims: tuple[int, int], precision: AnyPrecision, grams: Grams) -> Multiplier:
         """Return a multiplier."""
         ...
 
@@ -142,7 +162,7 @@ class Buffers(Multiplier):
     precision, grams : see `Moments.of`
     """
 
-    def __init__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> None:
+    def __init__(self, rows: int, dims: tuple[int, int], precision: AnyPrecision, grams: Grams) -> None:
         if precision not in ("double", "fast"):
             raise ValueError(f'precision is "double" or "fast"; got {precision!r}')
         self._dtype = np.dtype(np.float32 if precision == "fast" else np.float64)
@@ -151,6 +171,11 @@ class Buffers(Multiplier):
         self.eps = self.rounding = float(np.finfo(self._dtype).eps)
         self._centred = tuple(np.empty((rows, dim), self._dtype) for dim in dims)
 
+    @staticmethod
+    def rows_at_once(dims: tuple[int, int], precision: AnyPrecision) -> int | None:
+        """Take blocks as they come: they stay in the cache."""
+        return None
+
     def mean(self, rows: Rows) -> Rows:
         """Return the mean, as `Multiplier.mean` says, as often as a strip has rows.
 
@@ -158,7 +183,10 @@ class Buffers(Multiplier):
         """
         few = rows.dtype.kind == "f" and rows.dtype.itemsize <= 4
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = rows.mean(axis=0, dtype=np.float64).astype(self._dtype if few else np.float64)
+            mean = rows.mean(axis=0, dtype=np.float64)
+            if self.narrow:
+                mean = provisional(mean, rows[:LOOKED_AT].astype(np.float64))
+            mean = mean.astype(self._dtype if few else np.float64)
         strip = min(max(16, _STRIP_BYTES // (len(mean) * self._dtype.itemsize)), _STRIP_ROWS)
         return np.tile(np.where(np.isfinite(mean), mean, 0), (strip, 1))
 

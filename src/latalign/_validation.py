@@ -27,8 +27,8 @@ _HINTS = {0: "", 1: " A single row is array[None, :]."}  # by the number of axes
 def as_rows(values: ArrayLike, name: str, *, dim: int | None = None) -> Rows:
     """Return `values` as a 2-D real array, unchanged where it is one already.
 
-    float16, float32, float64 and integers keep their dtype (blocks are cast later, one at a time);
-    other numbers become float64. As in files, what is true or false, a time or a text is no number.
+    float16, float32, float64 and integers keep their dtype (blocks are cast later, one at a time), in the machine's
+    own byte order; other numbers become float64. As in files, what is true or false, a time or a text is no number.
 
     Raises
     ------
@@ -61,8 +61,10 @@ def as_numbers(
             raise TypeError("complex values have no order and no real map")
         if found.dtype.kind not in kinds or (found.dtype.kind == "O" and not _all_numbers(found)):
             raise TypeError(f"{found.dtype} holds no numbers; convert it first, with array.astype(float)")
-        if found.dtype.kind not in "iu" and (found.dtype.type not in _FLOATS or not found.dtype.isnative):
+        if found.dtype.kind not in "iu" and found.dtype.type not in _FLOATS:
             found = found.astype(np.float64)
+        elif not found.dtype.isnative:
+            found = found.astype(found.dtype.newbyteorder("="))
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{name} needs {what}; got {type(values).__name__}, which is not one ({error})"

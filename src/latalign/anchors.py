@@ -372,8 +372,10 @@ def _present(values: ArrayLike, what: str, caller: str) -> NDArray[Any]:
         ) from error
     if found.ndim != 1:
         raise ValueError(f"{caller} needs a 1-D array of {what}; got shape {found.shape}")
-    if missing := int(are_missing(found).sum()):
-        raise ValueError(f"{caller}: {missing} of {len(found)} {what} are missing (null)")
+    if len(missing := np.flatnonzero(are_missing(found))):
+        raise ValueError(
+            f"{caller}: {len(missing)} of {len(found)} {what} are missing (null), the first in row {missing[0]}"
+        )
     return found
 
 
@@ -384,9 +386,10 @@ def _as_ids(ids: ArrayLike, side: str) -> NDArray[Any]:
         values = values.astype(np.str_)
     unique, counts = np.unique(values, return_counts=True)
     if len(unique) < len(values):
-        twice = counts > 1
+        twice = unique[counts > 1]
+        one, other = np.flatnonzero(values == twice[0])[:2]
         raise ValueError(
-            f"pair_by_id: {int(twice.sum())} {side} ids occur more than once, {unique[twice][0]!s} among them. "
-            "An id names one row; remove the duplicates."
+            f"pair_by_id: {len(twice)} {side} ids occur more than once, {twice[0]!s} among them: in the rows {one} "
+            f"and {other}. An id names one row; remove the duplicates."
         )
     return values

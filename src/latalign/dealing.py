@@ -19,11 +19,11 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from latalign._rowsum import Buffers, Grams, Multiplier, NotFinite, Place, Precision, overflow
+from latalign._rowsum import AnyPrecision, Buffers, Grams, NotFinite, Place, overflow
 from latalign._validation import Pairs, Rows
 from latalign.engine import Engine
 from latalign.io.ahead import ahead
-from latalign.io.files import unchanged
+from latalign.io.stamps import unchanged
 from latalign.moments import Moments, MomentSum, block_rows
 from latalign.on_disk import limited
 from latalign.pairing import PairedRows, PairStream
@@ -59,7 +59,7 @@ class Deal:
     kept: int = 0
     kept_held: int = 0
     seed: int = 0
-    precision: Precision = "double"
+    precision: AnyPrecision = "double"
     grams: Grams = "source"
 
     def numbers(self, pairs: Pairs) -> NDArray[np.intp]:
@@ -260,7 +260,7 @@ def deal_part(pairs: PairedRows, deal: Deal, threads: int | None, bounds: tuple[
             raise overflow("the rows") from None
 
 
-def part_bounds(count: int, dims: tuple[int, int], precision: Precision) -> list[tuple[int, int]]:
+def part_bounds(count: int, dims: tuple[int, int], precision: AnyPrecision) -> list[tuple[int, int]]:
     """Return where the parts of so many pairs begin and end."""
     step = _part_rows(block_rows(dims, precision))
     return [(start, min(start + step, count)) for start in range(0, count, step)]
@@ -286,26 +286,56 @@ def _sums(blocks: Iterable[Pairs], deal: Deal, start: int, place: Place = Buffer
     blocks = iter(blocks)
     first = next(blocks)
     dims = first.dims
-    multiplier = place(max(_GATHERED, len(first)), dims, deal.precision, deal.grams)
+    size = _gathered_rows(place.rows_at_once(dims, deal.precision), deal.n_folds)
+    most = max(size or 0, _GATHERED, len(first))
+    multiplier = place(most, dims, deal.precision, deal.grams)
     samplers = _samplers(deal, dims)
-    held = _Gathered(multiplier)
-    folds = [
-        MomentSum(multiplier) if deal.n_folds == 1 else _Gathered(multiplier) for _ in range(deal.n_folds)
-    ]
-    for block in chain([first], blocks):
-        number = deal.numbers(block)
-        held.add(block.take(np.flatnonzero(number == deal.n_folds)))
-        for k, fold in enumerate(folds):
-            # A single fold takes the block as it lies, and what is held out is taken from it at last.
-            fold.add(block if deal.n_folds == 1 else block.take(np.flatnonzero(number == k)))
-        for k, sampler in enumerate(samplers):
-            sampler.add_of(block, start, np.flatnonzero(number == k))
-        start += len(block)
-    heldout = held.moments()
-    found = [fold.moments() for fold in folds]
+    # Of every fold, and of what is held out at last.
+    sums = [MomentSum(multiplier) for _ in range(deal.n_folds + 1)]
+    parts = _dealt(chain([first], blocks), deal, start, samplers, size)
+    for number, part in multiplier.there(parts, first, most):
+        sums[number].add(part)
+    *found, heldout = (one.moments() for one in sums)
     if deal.n_folds == 1:
         found = [found[0] - heldout]
     return Dealt(deal, tuple(found), heldout, tuple(sampler.sample() for sampler in samplers))
+
+
+def _gathered_rows(at_once: int | None, n_folds: int) -> int | None:
+    """Return how many rows are gathered before they are multiplied; None where blocks are taken as they lie.
+
+    All folds together gather as many as the place multiplies at once.
+    """
+    if n_folds == 1:
+        return at_once
+    return _GATHERED if at_once is None else max(min(at_once, _GATHERED), at_once // (n_folds + 1))
+
+
+def _dealt(
+    blocks: Iterable[Pairs], deal: Deal, start: int, samplers: list[Sampler], size: int | None
+) -> Iterator[tuple[int, Pairs]]:
+    """Yield what is to be multiplied, with the number of the fold; each until the next is asked for.
+
+    A single fold has all pairs, and what is held out is taken from it at last.
+    """
+    gathered = [_Gathered(size or _GATHERED) for _ in range(deal.n_folds + 1)]
+    for block in blocks:
+        number = deal.numbers(block)
+        index = [np.flatnonzero(number == k) for k in range(deal.n_folds + 1)]
+        for sampler, some in zip(samplers, index, strict=True):
+            sampler.add_of(block, start, some)
+        if deal.n_folds == 1:
+            index[0] = np.arange(len(block))
+        if size is None:
+            yield 0, block
+            index[0] = index[0][:0]
+        for k, some in enumerate(index):
+            for part in gathered[k].add(block, some):
+                yield k, part
+        start += len(block)
+    for k, rest in enumerate(gathered):
+        for part in rest.rest():
+            yield k, part
 
 
 def _samplers(deal: Deal, dims: tuple[int, int]) -> list[Sampler]:
@@ -315,38 +345,34 @@ def _samplers(deal: Deal, dims: tuple[int, int]) -> list[Sampler]:
 
 @final
 class _Gathered:
-    """A sum of pairs that come a few at a time: they are multiplied when there are enough of them."""
+    """Copies of pairs that come a few at a time, until there are enough of them to be multiplied."""
 
-    def __init__(self, multiplier: Multiplier) -> None:
-        self._sum = MomentSum(multiplier)
+    def __init__(self, rows: int) -> None:
+        self._size, self._count = rows, 0
         self._rows: Pairs | None = None
-        self._count = 0
 
-    def add(self, pairs: Pairs) -> None:
-        """Take copies of pairs."""
+    def add(self, pairs: Pairs, index: NDArray[np.intp]) -> Iterator[Pairs]:
+        """Take copies of the pairs at `index`; yield what is full, until the next is asked for."""
         taken = 0
-        while taken < len(pairs):
+        while taken < len(index):
             if self._rows is None:
                 source, target = (
-                    np.empty((_GATHERED, side.shape[1]), side.dtype) for side in (pairs.source, pairs.target)
+                    np.empty((self._size, side.shape[1]), side.dtype) for side in (pairs.source, pairs.target)
                 )
                 self._rows = Pairs(source, target, None, pairs.caller)
-            part = slice(taken, taken + _GATHERED - self._count)
-            place = slice(self._count, self._count + len(pairs.source[part]))
-            self._rows.source[place], self._rows.target[place] = pairs.source[part], pairs.target[part]
-            self._count, taken = place.stop, taken + place.stop - place.start
-            if self._count == _GATHERED:
-                self._flush()
+            some = index[taken : taken + self._size - self._count]
+            place = slice(self._count, self._count + len(some))
+            for mine, its in ((self._rows.source, pairs.source), (self._rows.target, pairs.target)):
+                np.take(its, some, axis=0, out=mine[place], mode="clip")  # which needs no buffer of its own
+            self._count, taken = place.stop, taken + len(some)
+            if self._count == self._size:
+                yield from self.rest()
 
-    def moments(self) -> Moments:
-        """Return the moments of all that was added."""
-        self._flush()
-        return self._sum.moments()
-
-    def _flush(self) -> None:
+    def rest(self) -> Iterator[Pairs]:
+        """Yield what was taken and is not full, if there is anything."""
         if self._rows is not None and self._count:
-            self._sum.add(self._rows.take(slice(0, self._count)))
-            self._count = 0
+            count, self._count = self._count, 0
+            yield self._rows.take(slice(0, count))
 
 
 def _mixed(numbers: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:

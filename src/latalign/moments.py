@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from latalign._linalg import EPS, TINY
-from latalign._rowsum import Buffers, Grams, Multiplier, NotFinite, Precision, RowSum, overflow
+from latalign._rowsum import AnyPrecision, Buffers, Grams, Multiplier, NotFinite, Precision, RowSum, overflow
 from latalign._validation import Array, Pairs
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ def moments_of_pairs(pairs: Pairs, *, precision: Precision = "double", grams: Gr
     return total.moments()
 
 
-def block_rows(dims: tuple[int, int], precision: Precision) -> int:
+def block_rows(dims: tuple[int, int], precision: AnyPrecision) -> int:
     """Return how many rows are multiplied at once."""
     # In float32 no more: of a few columns the library may add the rows up one after another.
     return max(_LEAST_ROWS, min(1024 if precision == "fast" else 8192, _BLOCK_VALUES // sum(dims)))

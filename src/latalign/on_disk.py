@@ -1,29 +1,53 @@
-"""Rows on disk: pairs read out of two files, and a map applied to a file of any size."""
+"""A map applied to a file of any size, block by block."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from latalign._validation import Array, Rows, require_finite
-from latalign.anchors import pair_by_id
+from latalign._rowsum import AnyPrecision
+from latalign._validation import Array, Rows
 from latalign.io.ahead import ahead, behind
 from latalign.io.arrays import Source, holds_columns, locate, open_rows, write_rows
-from latalign.io.files import is_remote, unchanged
+from latalign.io.files import is_remote
 from latalign.io.mapfile import read_header
 from latalign.io.protocol import Block, Location, Reader, Shape, Writer
+from latalign.io.stamps import reading, unchanged
 from latalign.local_map import LocalMap
 from latalign.maps import AffineMap, BlockMap
-from latalign.pairing import Unmatched, paired, require_finite_rows
+from latalign.pairing import require_finite_block, require_finite_rows
 from latalign.relative import RelativeMap
 from latalign.stitching import StitchingMap
+
+# Where there are more to be mapped at once, this share keeps a device busy.
+_SHARE = 4
+
+
+class MapPlace(Protocol):
+    """Where rows are mapped, other than here: `latalign.torch.Place`."""
+
+    @property
+    def device(self) -> object:
+        """What it is called."""
+        ...
+
+    def rows_at_once(self, dims: tuple[int, int], precision: AnyPrecision) -> int | None:
+        """Return how many rows are multiplied at once when they are summed."""
+        ...
+
+    def applied(
+        self, map_: BlockMap, blocks: Iterable[Block], like: Rows, rows: int
+    ) -> Generator[tuple[Block, Rows]]:
+        """Yield every block with what its rows are mapped to, which lasts until the one after the next."""
+        ...
+
 
 AnyFile = str | PathLike[str] | Location
 AnyMap = AffineMap | StitchingMap | RelativeMap | LocalMap
@@ -97,118 +121,6 @@ def load_map(path: str | PathLike[str]) -> AnyMap:
     return kinds[read_header(path).kind](path)
 
 
-def read_pairs(
-    source: Source,
-    target: Source,
-    *,
-    id_column: str | None = None,
-    unmatched: Unmatched = "error",
-) -> tuple[Rows, Rows]:
-    """Return the rows of two files that correspond, by their order or by an id.
-
-    Parameters
-    ----------
-    source, target : path
-        Files of any format; see `latalign.io.arrays.open_rows`. Rows of `.npy` and `.safetensors` are
-        mapped from the file, not copied.
-    id_column : str, optional
-        The column of both tables that says which rows are the same thing. By order unless given.
-    unmatched : {"error", "drop"}
-        What becomes of ids that only one side has.
-
-    Returns
-    -------
-    X : array of shape (n, dim_source)
-    Y : array of shape (n, dim_target)
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If a file is not sound or holds no rows, values are not finite (counted, with the first row of
-        the file), the numbers of rows differ, or ids are missing, duplicate or unmatched.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import numpy as np
-    >>> from latalign.on_disk import read_pairs
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     np.save(Path(folder, "old.npy"), np.ones((3, 2)))
-    ...     np.save(Path(folder, "new.npy"), np.ones((3, 4)))
-    ...     X, Y = read_pairs(Path(folder, "old.npy"), Path(folder, "new.npy"))
-    >>> X.shape, Y.shape
-    ((3, 2), (3, 4))
-    """
-    return load_pairs(open_rows(source), open_rows(target), id_column, unmatched)
-
-
-def read_many(
-    sources: Sequence[Source], *, id_column: str | None = None, unmatched: Unmatched = "error"
-) -> tuple[Rows, ...]:
-    """Return the rows of two or more files that correspond, by their order or by an id.
-
-    Parameters
-    ----------
-    sources : sequence of path
-        As for `read_pairs`.
-    id_column : str, optional
-        The column of all tables that says which rows are the same thing; the order is then that of the first.
-    unmatched : {"error", "drop"}
-        What becomes of ids that not all have.
-
-    Returns
-    -------
-    tuple of arrays of shape (n, dim), one a file
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As in `read_pairs`.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import numpy as np
-    >>> from latalign.on_disk import read_many
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     paths = [Path(folder, f"{dim}.npy") for dim in (2, 3, 4)]
-    ...     for path, dim in zip(paths, (2, 3, 4)):
-    ...         np.save(path, np.ones((5, dim)))
-    ...     [rows.shape for rows in read_many(paths)]
-    [(5, 2), (5, 3), (5, 4)]
-    """
-    first, *others = readers = [open_rows(source) for source in sources]
-    if id_column is None:
-        for other in others:
-            paired(first, other)  # as many rows everywhere
-        return tuple(_loaded(reader) for reader in readers)
-    ids = [np.asarray(reader.ids(id_column)) for reader in readers]
-    shared = ids[0]
-    for reader, own in zip(others, ids[1:], strict=True):
-        try:
-            kept, _ = pair_by_id(shared, own, unmatched=unmatched)
-        except ValueError as error:
-            raise ValueError(f"{first.location} and {reader.location}: {error}") from error
-        shared = shared[kept]
-    numbers = [pair_by_id(shared, own, unmatched="drop")[1] for own in ids]
-    return tuple(_loaded(reader)[rows] for reader, rows in zip(readers, numbers, strict=True))
-
-
-def load_pairs(
-    source: Reader, target: Reader, id_column: str | None, unmatched: Unmatched
-) -> tuple[Rows, Rows]:
-    """Return what `read_pairs` does, of sources that were opened."""
-    if id_column is None:
-        paired(source, target)  # as many rows on both sides
-        return _loaded(source), _loaded(target)
-    source_rows, target_rows = pair_by_id(source.ids(id_column), target.ids(id_column), unmatched=unmatched)
-    return _loaded(source)[source_rows], _loaded(target)[target_rows]
-
-
 def apply_file(
     map_: BlockMap,
     input: Source,
@@ -218,6 +130,7 @@ def apply_file(
     level: float | None = None,
     threads: int | None = None,
     progress: Callable[[int, int | None], object] | None = None,
+    place: MapPlace | None = None,
 ) -> Applied:
     """Map the rows of one file into another, block by block: memory does not grow with the rows.
 
@@ -233,6 +146,9 @@ def apply_file(
         The rows of a block; as many as make 4 MiB of float32 unless given.
     threads : int, optional
         How many threads there may be; as many as there are processors unless given.
+    place : Place, optional
+        Where the rows are multiplied: by NumPy unless given, on a GPU with ``latalign.torch.Place("cuda")``,
+        which takes an `AffineMap`.
     level : float, optional
         If given, also write the distance from each mapped row within which its true place lies with
         that probability (`Uncertainty.radius`), float64: as a column ``uncertainty`` of a table (Parquet,
@@ -251,7 +167,9 @@ def apply_file(
     FileNotFoundError
         If there is no input, or no folder for the output.
     OSError
-        If the output cannot be written, as on a full disk.
+        If the output cannot be written, as on a full disk, or the input not be read.
+    TypeError
+        If a `place` does not take such a map.
     ValueError
         If the input is not sound, not as wide as the map takes, not finite, or the output is the input; or
         a `level` is given and the map does not know its uncertainty, or not for that level. Whatever is
@@ -287,7 +205,12 @@ def apply_file(
         if beside is not None:  # entered first and left last: it gets its name when the rows have theirs
             second = open_.enter_context(write_rows(beside, Shape(reader.rows, 1, np.dtype(np.float64))))
         writer = open_.enter_context(write_rows(goal, shape, reader))
-        options: dict[str, Any] = {"batch_rows": batch_rows, "threads": threads, "progress": progress}
+        options: dict[str, Any] = {
+            "batch_rows": batch_rows,
+            "threads": threads,
+            "progress": progress,
+            "place": place,
+        }
         done = map_rows(map_, reader, writer, radius=radius, second=second, **options)
     where = None if level is None else f"{goal.path}:{_COLUMN}" if beside is None else str(beside)
     sizes = done, map_.dim_source, map_.dim_target
@@ -306,6 +229,7 @@ def map_rows(
     progress: Callable[[int, int | None], object] | None = None,
     radius: Callable[[Rows], Array] | None = None,
     second: Writer | None = None,
+    place: MapPlace | None = None,
 ) -> int:
     """Map the rows from `start` to before `stop` and append them, and return how many they were.
 
@@ -316,11 +240,8 @@ def map_rows(
     ValueError
         If values are not finite, overflow, or a file was changed meanwhile.
     """
-    rows = block_rows(map_, batch_rows)
-    dtype = float_of(reader)
-    run = map_.kernel(dtype)
+    rows = block_rows(map_, batch_rows, place)
     most = rows if reader.rows is None else min(rows, reader.rows)
-    mapped = [np.empty((most, map_.dim_target), dtype) for _ in range(2)]  # one of them is being written
     done = 0
 
     def write(block: Block) -> None:
@@ -332,19 +253,61 @@ def map_rows(
         second.append(Block(block.column[:, None]))
 
     with unchanged(reader.files), behind(write, threads) as append:
-        for number, block in enumerate(ahead(reader.blocks(rows, start, stop), threads)):
-            out = mapped[number % 2][: len(block.rows)]
-            try:
-                run(block.rows, out)
-            except ValueError:
-                if reader.rows is not None:
-                    require_finite_rows(reader)
-                raise
-            append(Block(out, block.beside, None if radius is None else radius(block.rows)))
-            done += len(out)
-            if progress is not None:
-                progress(done, reader.rows)
+        blocks = ahead(_read(reader, rows, start, stop, radius), threads)
+        if place is None:
+            found = _mapped(map_, blocks, float_of(reader), most)
+        else:
+            found = place.applied(map_, blocks, np.empty((0, reader.dim), reader.dtype), most)
+        try:
+            with closing(found):
+                for block, out in found:
+                    append(Block(out, block.beside, block.column))
+                    done += len(out)
+                    if progress is not None:
+                        progress(done, reader.rows)
+        except NotMapped:
+            if reader.rows is not None:
+                with reading(reader.location):
+                    require_finite_rows(reader)  # counts the bad rows of all blocks
+            raise
     return done
+
+
+class NotMapped(ValueError):
+    """Rows that are not finite, or not when they are mapped."""
+
+
+def _read(
+    reader: Reader, rows: int, start: int, stop: int | None, radius: Callable[[Rows], Array] | None
+) -> Iterator[Block]:
+    """Yield the rows of a source, and how far off they may be; what is wrong is not blamed on the output."""
+    done = start
+    with reading(reader.location):
+        for block in reader.blocks(rows, start, stop):
+            if reader.rows is None:  # a stream cannot be read again to count the bad rows
+                require_finite_block(reader, block.rows, done)
+            done += len(block.rows)
+            if radius is not None:
+                try:
+                    block = Block(block.rows, block.beside, radius(block.rows))
+                except ValueError as error:
+                    raise NotMapped(str(error)) from error
+            yield block
+
+
+def _mapped(
+    map_: BlockMap, blocks: Iterable[Block], dtype: np.dtype[Any], rows: int
+) -> Generator[tuple[Block, Rows]]:
+    """Yield every block with what its rows are mapped to, which lasts until the one after the next."""
+    run = map_.kernel(dtype)
+    buffers = [np.empty((rows, map_.dim_target), dtype) for _ in range(2)]  # one of them is being written
+    for number, block in enumerate(blocks):
+        out = buffers[number % 2][: len(block.rows)]
+        try:
+            run(block.rows, out)
+        except ValueError as error:
+            raise NotMapped(str(error)) from error
+        yield block, out
 
 
 def require_batch(batch_rows: int | None) -> None:
@@ -362,9 +325,11 @@ def require_width(map_: BlockMap, reader: Reader) -> None:
         )
 
 
-def block_rows(map_: BlockMap, batch_rows: int | None) -> int:
+def block_rows(map_: BlockMap, batch_rows: int | None, place: MapPlace | None = None) -> int:
     """Return how many rows are mapped at once."""
-    return batch_rows or max(1, _BLOCK_VALUES // max(map_.dim_source, map_.dim_target))
+    dims = map_.dim_source, map_.dim_target
+    there = 0 if place is None else (place.rows_at_once(dims, "fast") or 0) // _SHARE
+    return batch_rows or max(1, _BLOCK_VALUES // max(dims), there)
 
 
 def float_of(reader: Reader) -> np.dtype[Any]:
@@ -403,10 +368,3 @@ def refuse_same_file(output: str | PathLike[str], inputs: Sequence[str | PathLik
             same = Path(output).exists() and Path(path).exists() and Path(output).samefile(path)
         if same:
             raise ValueError(f"the output {output} is the input {path}. Name another file.")
-
-
-def _loaded(reader: Reader) -> Rows:
-    """Return all rows, every value of them finite."""
-    rows = reader.load()
-    require_finite(rows, str(reader.location))
-    return rows

@@ -11,9 +11,9 @@ import numpy as np
 
 from latalign._validation import Pairs, Rows, all_finite
 from latalign.io import join
-from latalign.io.files import unchanged
 from latalign.io.folder import FolderRows
 from latalign.io.protocol import Block, Reader
+from latalign.io.stamps import unchanged
 from latalign.io.tables import TableRows
 
 Unmatched = Literal["error", "drop"]
@@ -102,12 +102,8 @@ class PairedRows:
                 if x is None or y is None or len(x) != len(y):
                     raise self._uneven(done + min(0 if one is None else len(one) for one in (x, y)))
                 for side, values in ((self.source, x), (self.target, y)):
-                    if side.rows is None and not all_finite(values):  # it cannot be read again to count them
-                        bad = done + int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-                        raise ValueError(
-                            f"{side.location} needs finite values; row {bad} contains NaN or infinity. "
-                            "Remove or repair such rows."
-                        )
+                    if side.rows is None:  # it cannot be read again to count them
+                        require_finite_block(side, values, done)
                 yield Pairs(x, y, None, self.caller)
                 done += len(x)
 
@@ -277,6 +273,16 @@ def require_finite_rows(reader: Reader, start: int = 0, stop: int | None = None)
         raise ValueError(
             f"{reader.location} needs finite values; {bad} of {some} contain NaN or infinity "
             f"(the first is row {first}{where}). Remove or repair those rows."
+        )
+
+
+def require_finite_block(reader: Reader, block: Rows, start: int) -> None:
+    """Raise a ValueError that names the first row of a block with NaN or infinity; `start` is that of the block."""
+    if not all_finite(block):
+        bad = start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+        raise ValueError(
+            f"{reader.location} needs finite values; row {bad} contains NaN or infinity. "
+            "Remove or repair such rows."
         )
 
 

@@ -21,11 +21,21 @@ import numpy as np
 
 from latalign.engine import Engine, named_anywhere
 from latalign.io.arrays import FORMATS, Source, open_rows, write_rows
-from latalign.io.files import is_remote, require_free, written_beside
+from latalign.io.files import require_free, written_beside
 from latalign.io.folder import FolderRows
 from latalign.io.protocol import Reader, Shape
+from latalign.io.stamps import Stamp, stamp, unchanged
 from latalign.maps import BlockMap
-from latalign.on_disk import Applied, block_rows, float_of, limited, map_rows, require_batch, require_width
+from latalign.on_disk import (
+    Applied,
+    MapPlace,
+    block_rows,
+    float_of,
+    limited,
+    map_rows,
+    require_batch,
+    require_width,
+)
 
 MANIFEST = "_latalign.json"
 _FORMAT = 1
@@ -44,18 +54,19 @@ class Part:
     reader : Reader
         What they come from, and its rows from `start` to before `stop`.
     start, stop : int
+    made_of : Stamp
+        Of all that the reader reads, as it was when the parts were planned.
     """
 
     name: str
     reader: Reader
     start: int
     stop: int
+    made_of: Stamp
 
     def key(self) -> dict[str, Any]:
         """Return what tells it from any other: the sizes and the times of its files are part of that."""
-        found = [path.stat() for path in self.reader.files if not is_remote(path)]
-        made_of = [number for stat in found for number in (stat.st_size, stat.st_mtime_ns)]
-        return {"name": self.name, "start": self.start, "stop": self.stop, "made_of": made_of}
+        return {"name": self.name, "start": self.start, "stop": self.stop, "made_of": self.made_of.digest}
 
 
 def apply_folder(
@@ -68,6 +79,7 @@ def apply_folder(
     threads: int | None = None,
     progress: Callable[[int, int | None], object] | None = None,
     engine: Engine | None = None,
+    place: MapPlace | None = None,
 ) -> Applied:
     """Map rows into a folder of files; a run that was cut off can go on.
 
@@ -90,6 +102,8 @@ def apply_folder(
         Maps several parts at a time, see `latalign.distributed`: the files are byte for byte those of one
         process with as many `threads`, of which each of its calls has one unless given. Its workers reach
         the input and the output by the same paths.
+    place : Place, optional
+        As in `latalign.apply_file`; an engine has none.
 
     Returns
     -------
@@ -104,7 +118,8 @@ def apply_folder(
     OSError
         If the output cannot be written, as on a full disk.
     ValueError
-        As in `latalign.apply_file`, and if what is to be resumed was made by another map. Whatever is
+        As in `latalign.apply_file`; if an engine and a place are given; and if what is to be resumed was made
+        by another map or elsewhere, or the store of the input tells neither a time nor a tag of it. Whatever is
         raised, nothing is left under the final name; whole parts wait in ``.NAME.partial`` beside it.
 
     Examples
@@ -122,16 +137,20 @@ def apply_folder(
     (6, ['_latalign.json', 'a.npy', 'b.npy'])
     """
     require_batch(batch_rows)
+    if engine is not None and place is not None:
+        raise ValueError("an engine's workers multiply by NumPy: give an engine or a place, not both")
     final_, reader = Path(output), open_rows(input if engine is None else named_anywhere(input))
     require_width(map_, reader)
     parts = planned(reader, map_)
+    if resume:
+        _require_told(parts)
     header = {
         "format": _FORMAT,
         "map": _fingerprint(map_),
         "dims": [map_.dim_source, map_.dim_target],
         "dtype": str(float_of(reader)),
-        "block_rows": block_rows(map_, batch_rows),
-    }
+        "block_rows": block_rows(map_, batch_rows, place),
+    } | ({} if place is None else {"device": str(place.device)})
     rows = sum(part.stop - part.start for part in parts)
     done = Applied(str(final_), rows, map_.dim_source, map_.dim_target, str(float_of(reader)), len(parts))
     if resume and (final_ / MANIFEST).is_file() and len(_whole(final_, header, parts)) == len(parts):
@@ -145,13 +164,16 @@ def apply_folder(
     records = _whole(work, header, parts)
     work.mkdir(exist_ok=True)
     todo = [part for part in parts if part.name not in records]
-    make = partial(map_part, map_, work, batch_rows, threads if engine is None else threads or 1)
+    threads = threads if engine is None else threads or 1
+    make = partial(map_part, map_, work, batch_rows, threads, place=place)
     try:
-        for part, made in zip(todo, (map if engine is None else engine.map)(make, todo), strict=True):
-            records[part.name] = made
-            _write_manifest(work, header, [records[one.name] for one in parts if one.name in records])
-            if progress is not None:
-                progress(sum(one["rows"] for one in records.values()), rows)
+        # From the first part to the last: every one by itself may have been read from something else.
+        with unchanged(reader.files):
+            for part, made in zip(todo, (map if engine is None else engine.map)(make, todo), strict=True):
+                records[part.name] = made
+                _write_manifest(work, header, [records[one.name] for one in parts if one.name in records])
+                if progress is not None:
+                    progress(sum(one["rows"] for one in records.values()), rows)
     except BaseException:
         if not records:
             shutil.rmtree(work, ignore_errors=True)
@@ -181,19 +203,37 @@ def planned(reader: Reader, map_: BlockMap) -> tuple[Part, ...]:
             )
         counts = [stop - start for start, stop in zip(reader.starts, reader.starts[1:], strict=False)]
         return tuple(
-            Part(name, one, 0, count) for name, one, count in zip(names, reader.parts, counts, strict=True)
+            Part(name, one, 0, count, stamp(one.files))
+            for name, one, count in zip(names, reader.parts, counts, strict=True)
         )
     suffix = reader.location.path.suffix.lower()
     suffix = suffix if suffix in FORMATS else ".arrow"  # a folder of Hugging Face datasets
     step = max(1, _PART_BYTES // (map_.dim_target * float_of(reader).itemsize))
+    made_of = stamp(reader.files)
     return tuple(
-        Part(f"part-{number:05d}{suffix}", reader, start, min(start + step, reader.rows))
+        Part(f"part-{number:05d}{suffix}", reader, start, min(start + step, reader.rows), made_of)
         for number, start in enumerate(range(0, reader.rows, step))
     )
 
 
+def _require_told(parts: tuple[Part, ...]) -> None:
+    """Raise a ValueError where nothing tells whether a source is what it was when a part was made of it."""
+    for part in parts:
+        if not part.made_of.told:
+            raise ValueError(
+                f"{part.reader.location.path} has neither a time nor a tag in its store, so nobody can tell whether "
+                "it is what it was, and a run over it cannot be gone on with. Start again without --resume."
+            )
+
+
 def map_part(
-    map_: BlockMap, folder: Path, batch_rows: int | None, threads: int | None, part: Part
+    map_: BlockMap,
+    folder: Path,
+    batch_rows: int | None,
+    threads: int | None,
+    part: Part,
+    *,
+    place: MapPlace | None = None,
 ) -> dict[str, Any]:
     """Map the rows of one part into one file of a folder, which is whole or not there; return its record."""
     path = folder / part.name
@@ -201,7 +241,8 @@ def map_part(
         shutil.rmtree(path)
     shape = Shape(part.stop - part.start, map_.dim_target, float_of(part.reader))
     with limited(threads), write_rows(path, shape, part.reader) as writer:
-        map_rows(map_, part.reader, writer, part.start, part.stop, batch_rows=batch_rows, threads=threads)
+        options: dict[str, Any] = {"batch_rows": batch_rows, "threads": threads, "place": place}
+        map_rows(map_, part.reader, writer, part.start, part.stop, **options)
     return record(folder, part)
 
 

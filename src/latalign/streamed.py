@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from latalign import comparison, evaluation, heldout
-from latalign._rowsum import Buffers, Place
+from latalign._rowsum import AnyPrecision, Buffers, Place
 from latalign._validation import Pairs, Rows, as_generator, require_folds
 from latalign.agreement import Progress, measured, require_way
 from latalign.dealing import Deal, Dealt, Sample, deal_out, deal_out_on
@@ -23,10 +23,11 @@ from latalign.engine import Engine, named_anywhere
 from latalign.fitting import check_call, choose_by_rows, needs_folds, score_of_rows, solve_folds
 from latalign.heldout import HeldoutFit
 from latalign.io.arrays import Source, open_rows
+from latalign.loading import load_pairs
 from latalign.maps import AffineMap, Map
 from latalign.methods import METHODS
-from latalign.moments import Moments, Precision, summed
-from latalign.on_disk import limited, load_pairs
+from latalign.moments import Moments, summed
+from latalign.on_disk import limited
 from latalign.pairing import PairedRows, PairsAgain, PairStream, Unmatched, fits, paired
 from latalign.relation import require_related, warn_if_unrelated
 from latalign.select import Folds, Scoring, groups_of
@@ -48,7 +49,7 @@ def fit_files(
     holdout: float = 0.2,
     scoring: Scoring = "mse",
     n_folds: int | None = None,
-    precision: Precision = "double",
+    precision: AnyPrecision = "double",
     robust: bool = False,
     random_state: int = 0,
     threads: int | None = None,
@@ -80,7 +81,8 @@ def fit_files(
     holdout : float
         The share of the pairs that the second fit does not see; 0 leaves it out.
     scoring, n_folds, precision
-        As in `latalign.fit`.
+        As in `latalign.fit`; at a place of PyTorch also ``"bfloat16"``, see `latalign.torch.moments`. Rows that
+        are loaded are then multiplied in float32.
     robust : bool
         As in `latalign.fit`; of pairs that are small enough to be loaded.
     random_state : int
@@ -113,7 +115,7 @@ def fit_files(
         If there is no such file, or its format needs an extra that is not installed.
     TypeError, ValueError
         If a source is not sound, was changed meanwhile, or does not pair with the other; and as in
-        `latalign.fit`.
+        `latalign.fit`. If the precision is bfloat16, and no place is given.
 
     Warns
     -----
@@ -134,7 +136,11 @@ def fit_files(
     >>> found.heldout.rows, found.map.evidence.anchors
     (20, 100)
     """
-    options = {"scoring": scoring, "n_folds": n_folds, "precision": precision}
+    if precision == "bfloat16" and place is Buffers:
+        raise ValueError(
+            'fit: precision is "double" or "fast"; "bfloat16" is for a device: give place=latalign.torch.Place("cuda")'
+        )
+    options: dict[str, Any] = {"scoring": scoring, "n_folds": n_folds, "precision": precision}
     options |= {name: value for name, value in parameters.items() if value is not None}
     if engine is not None:
         if place is not Buffers:
@@ -153,6 +159,7 @@ def fit_files(
             if refuse_unrelated:
                 require_related(X, Y, "fit", _FORCE)
             options["robust"] = robust
+            options["precision"] = "double" if precision == "double" else "fast"
             return heldout.fit_heldout(X, Y, method, holdout=holdout, random_state=random_state, **options)
         if robust:
             raise ValueError(

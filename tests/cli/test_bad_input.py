@@ -126,8 +126,11 @@ class TestBadInput:
         elsewhere = tmp_path_factory.mktemp("ids")
         X = list(np.load("x.npy"))
         columns, words = {
-            "duplicate": ([0, *range(199)], "1 source ids occur more than once"),
-            "missing": ([None, *range(199)], "1 of 200 source ids are missing (null)"),
+            "duplicate": (
+                [0, *range(199)],
+                "1 source ids occur more than once, 0 among them: in the rows 0 and 1",
+            ),
+            "missing": ([None, *range(199)], "1 of 200 source ids are missing (null), the first in row 0"),
             "no column": (None, "no column 'id'"),
             "other kind": (list(np.arange(200.0)), "ids are integers or strings"),
             "not a table": (range(200), "in tables only"),

@@ -6,7 +6,7 @@ import pytest
 import latalign
 from calls import done, done_json, refused, run, written
 from latalign import SharedSpace, fit_many
-from latalign.on_disk import read_many
+from latalign.loading import read_many
 
 DIMS = {"old": 8, "new": 6, "small": 5, "late": 7}
 

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from foreign_files import GRIDS, IDS, ROWS, TABLES, a_map, in_grid, in_table, of_table, pa, table
+from foreign_files import GRIDS, IDS, ROWS, TABLES, a_map, in_grid, in_table, of_table, pa, pq, table
 from latalign import AffineMap
 from latalign.io.arrays import locate, open_rows, write_rows
 from latalign.io.protocol import Block, Shape
@@ -147,6 +147,34 @@ class TestStreams:
         with pytest.raises(ValueError, match="can be read once only"):
             list(reader.blocks(20))
 
+    def test_columns_cannot_be_named(self):
+        two = table().append_column("w", table()["v"])
+        with pytest.raises(ValueError, match=r"Leave out the others: table\.select\(\[NAME\]\)$"):
+            open_rows(two)
+        assert open_rows(two.select(["v", "id"])).dim == 3
+
+    @pytest.mark.parametrize("view", [pa.list_view, pa.large_list_view])
+    def test_views_of_lists(self, tmp_path, view):
+        rows = ROWS.tolist()
+        views = pa.table({"v": pa.array(rows, view(pa.float32())), "id": IDS})
+        assert open_rows(views).dim == 3
+        np.testing.assert_array_equal(np.concatenate([b.rows for b in open_rows(views).blocks(20)]), ROWS)
+        apply_file(a_map(), views, tmp_path / "out.parquet")
+        assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == IDS
+        np.testing.assert_allclose(open_rows(tmp_path / "out.parquet").load(), a_map()(ROWS), atol=1e-6)
+        rows[47] = rows[47][:2]
+        with pytest.raises(ValueError, match="row 47 has 2 values, those before it 3"):
+            open_rows(pa.table({"v": pa.array(rows, view(pa.float32()))})).load()
+
+    def test_tensors_are_told_what_to_do(self):
+        tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(ROWS)
+        with pytest.raises(
+            ValueError, match=r"Of arrow\.fixed_shape_tensor give the lists .*combine_chunks\(\)\.storage"
+        ):
+            open_rows(pa.table({"v": tensors}))
+        found = pa.table({"v": pa.table({"v": tensors})["v"].combine_chunks().storage})
+        np.testing.assert_array_equal(open_rows(found).load(), ROWS)
+
     def test_an_empty_one(self):
         with pytest.raises(ValueError, match="is empty"):
             list(open_rows(table(ROWS[:0], []).to_reader()).blocks(5))
@@ -205,8 +233,19 @@ class TestAddresses:
             apply_file(a_map(), tmp_path / "in.npy", f"{address}/a{suffix}")
 
     def test_what_is_mapped_must_be_here(self, address):
-        with pytest.raises(ValueError, match=r"\.npy files are mapped, so they need to be on this machine"):
+        with pytest.raises(ValueError, match=r"\.npy files are read and written on this machine only"):
             locate(f"{address}/x.npy")
+        with pytest.raises(ValueError, match=r"\.h5 files are read and written on this machine only"):
+            locate(f"{address}/x.h5")
+
+    @pytest.mark.parametrize("suffix", [".npy", ".arrow"])
+    def test_an_address_of_this_machine_is_a_path(self, tmp_path, suffix):
+        path = in_table(tmp_path / "a b.arrow", table()) if suffix == ".arrow" else tmp_path / "a b.npy"
+        if suffix == ".npy":
+            np.save(path, ROWS)
+        for address in (path.as_uri(), f"file://localhost{path}"):
+            assert locate(address).path == path
+            np.testing.assert_array_equal(open_rows(address).load(), ROWS)
 
     def test_the_missing_extra_is_named(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "upath", None)

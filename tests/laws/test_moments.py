@@ -233,3 +233,22 @@ def test_fast_blocks_see_a_small_spread_about_a_large_mean(rng, mean, dtype, wei
     assert not double.xx_diagonal[1]
     np.testing.assert_allclose(fast.xx_diagonal, double.xx_diagonal, rtol=1e-4)
     np.testing.assert_allclose(fast.xy[0, 0], double.xx_diagonal[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1.25, 1.9])
+@pytest.mark.parametrize("mean", [0, 0.7, 6, 25, 50, 400])
+@pytest.mark.parametrize("kind", ["float16", "few digits", "integers"])
+def test_few_different_values_do_not_round_alike(rng, spread, mean, kind):
+    """Of 16-bit rows far from zero every product is one of few, and so is what its addition is rounded by."""
+    X = spread * rng.normal(size=(20_000, 6))
+    if kind == "integers":
+        X = np.round(X * (mean + 0.5)).astype(np.float32)
+    elif kind == "float16":
+        X = (X + mean).astype(np.float16)
+    else:  # the eight bits of bfloat16
+        X = (X + mean).astype(np.float32)
+        X = (X.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    found = Moments.of(X, X[:, :2], precision="fast")
+    exact = Moments.of(X.astype(np.float64), X[:, :2].astype(np.float64))
+    assert np.abs(found.xx - exact.xx).max() <= 5e-7 * np.abs(exact.xx).max()
+    assert np.abs(found.xy - exact.xy).max() <= 5e-7 * np.abs(exact.xx).max()

@@ -45,6 +45,16 @@ def test_is_what_the_map_returns(rng, device, n, dtype, tolerance):
         np.testing.assert_allclose(one, expected, rtol=0, atol=tolerance * scale)
 
 
+@pytest.mark.parametrize("dtype", [">f2", ">f4", ">f8", ">i4"])
+def test_the_other_byte_order(rng, dtype):
+    map_, rows = a_map(rng), (9 * rng.normal(size=(300, 6))).astype(dtype)
+    native = rows.astype(rows.dtype.newbyteorder("="))
+    for found in (apply(map_, rows), map_(rows)):
+        assert found.dtype == map_(native).dtype
+        assert found.dtype.isnative
+        np.testing.assert_allclose(found, map_(native), rtol=2e-3 if dtype == ">f2" else 1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_bfloat16_is_multiplied_in_float32(rng, device):
     map_ = a_map(rng)

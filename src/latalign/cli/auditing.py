@@ -13,7 +13,7 @@ from latalign.cli.commands import main
 from latalign.cli.options import FILES, json_option, pairing, print_json, print_parts, seed_option
 from latalign.cli.program import ERRORS, answers_by_status, debug_option, exit_statuses
 from latalign.io.protocol import Location
-from latalign.on_disk import read_pairs
+from latalign.loading import read_pairs
 from latalign.relation import INDISTINGUISHABLE
 
 if TYPE_CHECKING:

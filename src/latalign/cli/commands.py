@@ -37,8 +37,9 @@ from latalign.cli.parameters import (
 )
 from latalign.cli.program import EXIT_STATUSES, Program, debug_option
 from latalign.io.protocol import Location
+from latalign.loading import read_pairs
 from latalign.methods import METHODS
-from latalign.on_disk import apply_file, read_pairs, refuse_same_file
+from latalign.on_disk import apply_file, refuse_same_file
 from latalign.parts import apply_folder
 from latalign.select import SCORINGS
 
@@ -135,10 +136,11 @@ def main() -> None:
 @seed_option("Draws the folds and the held-out pairs.")
 @click.option(
     "--precision",
-    type=click.Choice(["double", "fast"]),
+    type=click.Choice(["double", "fast", "bfloat16"]),
     default="double",
     show_default=True,
-    help="fast multiplies float32 blocks; ill-conditioned rows are then read again in float64.",
+    help="fast multiplies float32 blocks; ill-conditioned rows are then read again in float64. bfloat16, with --device "
+    "only, keeps two or three digits; rows that are loaded are then multiplied in float32.",
 )
 @click.option(
     "--robust",
@@ -223,8 +225,8 @@ def fit(
     _require_parameters(method, given)
     if engine is not None and id_column is not None:
         raise click.UsageError("--engine reads pairs by their order, and goes without --id-column")
-    if engine is not None and device != "cpu":
-        raise click.UsageError(f"--engine multiplies on processors, and goes without --device {device}")
+    _require_device(precision, device, curve)
+    place = multiplied_on(device, engine)
     if curve and scoring != "mse":
         raise click.UsageError(f"--curve is of squared errors and goes with --scoring mse; got {scoring}")
     if curve and method != "auto" and METHODS[method].ranks:
@@ -246,7 +248,7 @@ def fit(
             progress=advance,
             refuse_unrelated=not force,
             engine=running,
-            place=multiplied_on(device),
+            **({} if place is None else {"place": place}),
             **given,
         )
         fitted, learned = found.map, None
@@ -295,6 +297,7 @@ def fit(
     help="The rows in memory at a time; as many as make 4 MiB of float32 unless given.",
 )
 @threads_option
+@device_option
 @engine_options
 @click.option(
     "--uncertainty",
@@ -323,6 +326,7 @@ def apply(
     resume: bool,
     batch_rows: int | None,
     threads: int | None,
+    device: str,
     engine: str | None,
     scheduler: str | None,
     workers: int | None,
@@ -339,7 +343,8 @@ def apply(
     from latalign.cli import show
 
     call_is_right(refuse_same_file, output.path, [input.path, map_file])
-    options: dict[str, Any] = {"batch_rows": batch_rows, "threads": threads}
+    place = multiplied_on(device, engine)
+    options: dict[str, Any] = {"batch_rows": batch_rows, "threads": threads, "place": place}
     began = time.perf_counter()
     into_folder = is_folder(output)
     if into_folder and uncertainty:
@@ -367,6 +372,14 @@ def apply(
             f"{done.uncertainty}: the distance from its true place that a row is within, at {level:g}"
         )
     print_parts([show.line("\n".join(lines))])
+
+
+def _require_device(precision: str, device: str, curve: bool) -> None:
+    """Refuse bfloat16 where NumPy multiplies."""
+    if precision == "bfloat16" and device == "cpu":
+        raise click.UsageError("--precision bfloat16 goes with --device cuda")
+    if precision == "bfloat16" and curve:
+        raise click.UsageError("--curve loads the rows, and goes without --precision bfloat16")
 
 
 def _require_parameters(method: str, given: Mapping[str, Any]) -> None:

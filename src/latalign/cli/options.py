@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from latalign._rowsum import Buffers, Place
 from latalign.cli.parameters import RowsFile
 from latalign.engine import Engine
 from latalign.maps import AffineMap
@@ -44,7 +43,8 @@ threads_option = click.option(
     "--threads",
     metavar="NUMBER",
     type=click.IntRange(min=1),
-    help="How many threads there may be; as many as there are processors unless given.",
+    help="How many threads there may be; as many as there are processors unless given. Of Zarr and Lance the "
+    "libraries that read have threads of their own beside.",
 )
 
 
@@ -82,10 +82,12 @@ device_option = click.option(
 )
 
 
-def multiplied_on(device: str) -> Place:
-    """Return the place that --device names."""
+def multiplied_on(device: str, engine: str | None) -> Any:
+    """Return the place that --device names; None for NumPy."""
     if device == "cpu":
-        return Buffers
+        return None
+    if engine is not None:
+        raise click.UsageError(f"--engine multiplies on processors, and goes without --device {device}")
     from latalign import torch
 
     return torch.Place(device)

@@ -25,7 +25,8 @@ from latalign.cli.options import (
 from latalign.cli.parameters import MapFile, MapOutput, Names, OrAuto, RowsFile
 from latalign.cli.program import EXIT_STATUSES, debug_option
 from latalign.io.protocol import Location
-from latalign.on_disk import read_many, refuse_same_file
+from latalign.loading import read_many
+from latalign.on_disk import refuse_same_file
 
 if TYPE_CHECKING:
     from latalign.io.spacefile import SpacesHeader

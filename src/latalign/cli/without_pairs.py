@@ -17,7 +17,8 @@ from latalign.cli.program import answers_by_status
 from latalign.io.arrays import open_rows
 from latalign.io.labels import read_labels
 from latalign.io.protocol import Location
-from latalign.on_disk import read_pairs, refuse_same_file
+from latalign.loading import read_pairs
+from latalign.on_disk import refuse_same_file
 
 if TYPE_CHECKING:
     from latalign.unpaired.finding import UnpairedFit

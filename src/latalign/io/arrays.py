@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.request import url2pathname
 
 from latalign.io import folder, grids, ipc, lance, npy, parquet, safetensors, stream
 from latalign.io.extras import required
@@ -33,6 +34,7 @@ NAMED = ", ".join(FORMATS)
 """The suffixes, for errors."""
 
 _PATTERN = frozenset("*?[")
+_HERE = ("file", "local")  # schemes of addresses on this machine
 
 Source = str | PathLike[str] | Location | Any
 """A path, an address, a folder, a pattern, or an object that has ``__arrow_c_stream__``."""
@@ -188,8 +190,8 @@ def _checked(location: Location) -> Location:
     if is_remote(location.path) and format_ is not None and not format_.remote:
         far = ", ".join(suffix for suffix, one in FORMATS.items() if one.remote)
         raise ValueError(
-            f"{location.path}: {_suffix(location.path)} files are mapped, so they need to be on this machine. "
-            f"Copy it first, or use one of {far}."
+            f"{location.path}: {_suffix(location.path)} files are read and written on this machine only. Copy it "
+            f"first, or use one of {far}."
         )
     return location
 
@@ -209,7 +211,9 @@ def _matches(location: Location) -> list[Path]:
 
 def _path(file: str | PathLike[str]) -> Path:
     text = str(file)
-    scheme, far, _ = text.partition("://")
+    scheme, far, rest = text.partition("://")
+    if not isinstance(file, Path) and far and scheme in _HERE:
+        return Path(url2pathname(rest.removeprefix("localhost")))
     if not isinstance(file, Path) and far and len(scheme) > 1:
         address: Path = required("upath", "remote", f"Addresses such as {scheme}://").UPath(text)
         return address

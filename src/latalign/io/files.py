@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
@@ -14,6 +14,10 @@ from typing import IO, Any
 
 # A file of this name must not be there yet; Windows would change the ends of lines in others.
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+class SourceError(OSError):
+    """A source that cannot be read, or no longer: no fault of what is written from it meanwhile."""
 
 
 @contextmanager
@@ -65,14 +69,13 @@ def folder_beside(path: str | PathLike[str]) -> Iterator[Path]:
     require_free(final)
     name = _temporary(final)
     try:
-        os.mkdir(name)
-        yield name
-        for folder, _, files in os.walk(name):
-            for file in files:
-                _sync(Path(folder, file))
-        os.rename(name, final)
-    except OSError as error:
-        raise _explained(error, final) from error
+        with _explained(final):
+            os.mkdir(name)
+            yield name
+            for folder, _, files in os.walk(name):
+                for file in files:
+                    _sync(Path(folder, file))
+            os.rename(name, final)
     finally:
         shutil.rmtree(name, ignore_errors=True)
 
@@ -87,18 +90,6 @@ def require_free(path: Path) -> None:
 def is_remote(path: str | PathLike[str]) -> bool:
     """Tell whether a path is an address with a scheme, which `locate` made no `Path` of."""
     return not isinstance(path, (str, Path))
-
-
-@contextmanager
-def unchanged(files: Iterable[Path]) -> Iterator[None]:
-    """Raise a ValueError where a file is another when the block ends than it was when it began."""
-    before = {path: _stamp(path) for path in files}
-    yield
-    for path, stamp in before.items():
-        if _stamp(path) != stamp:
-            raise ValueError(
-                f"{path} was changed by another program while it was read. Start again when that is done."
-            )
 
 
 def send_to_disk(file: IO[bytes], start: int, length: int) -> None:
@@ -125,12 +116,11 @@ def _renamed(path: str | PathLike[str]) -> Iterator[tuple[int, Path]]:
     _require_parent(final, real)
     name = _temporary(real)
     try:
-        yield os.open(name, _NEW, 0o666), name
-        os.replace(name, real)
-    except BaseException as error:
+        with _explained(final):
+            yield os.open(name, _NEW, 0o666), name
+            os.replace(name, real)
+    except BaseException:
         name.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _explained(error, final) from error
         raise
 
 
@@ -148,14 +138,13 @@ def _written_far(path: Any) -> Iterator[IO[bytes]]:
     """Write to another name in the same store, and move it when the block ends well."""
     away = _temporary(path)
     try:
-        with away.fs.open(away.path, "wb") as file:
-            yield file
-        away.fs.mv(away.path, path.path)
-    except BaseException as error:
+        with _explained(path):
+            with away.fs.open(away.path, "wb") as file:
+                yield file
+            away.fs.mv(away.path, path.path)
+    except BaseException:
         with suppress(Exception):
             away.fs.rm(away.path)
-        if isinstance(error, OSError):
-            raise _explained(error, path) from error
         raise
 
 
@@ -172,15 +161,17 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file does: its size and its time. A folder's own say little, so none."""
-    if is_remote(path):
-        return (path.stat().st_size,)
-    found = path.stat()
-    return (found.st_ino, found.st_size, found.st_mtime_ns) if path.is_file() else ()
-
-
-def _explained(error: OSError, path: Path) -> OSError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OSError(error.errno, f"the disk is full; nothing was left at {path}. Free some space")
-    return type(error)(error.errno, f"cannot write {path}: {error.strerror or error}")
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say of an OSError within the block that `path` could not be written, unless it is one of a source."""
+    try:
+        yield
+    except SourceError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                error.errno, f"the disk is full; nothing was left at {path}. Free some space"
+            ) from error
+        said = f"cannot write {path}: {error.strerror or error}"
+        raise (OSError(said) if error.errno is None else type(error)(error.errno, said)) from error

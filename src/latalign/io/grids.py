@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -82,7 +82,8 @@ class GridRows:
         count = count_of(self.location, self.rows, start, stop)
         assert count is not None
         others = self.beside if beside else ()
-        with self.opened() as grids:
+        with _opened(self.location, self.opened, self.kind) as grids:
+            self._require_same(grids)
             step = _step(grids[self.name], rows)
             first = start
             while first < start + count:
@@ -99,12 +100,13 @@ class GridRows:
 
     def load(self) -> Rows:
         """Return all rows in one array."""
-        with self.opened() as grids:
+        with _opened(self.location, self.opened, self.kind) as grids:
+            self._require_same(grids)
             return np.ascontiguousarray(self._slice(grids[self.name], 0, self.rows), self.dtype)
 
     def ids(self, column: str) -> NDArray[Any]:
         """Return an array of integers or strings that stands beside the rows."""
-        with self.opened() as grids:
+        with _opened(self.location, self.opened, self.kind) as grids:
             known = column in grids
             found = self._slice(grids[column], 0, self.rows) if known else np.zeros(())
         if not known or column not in self.beside or found.ndim != 1:
@@ -120,6 +122,13 @@ class GridRows:
                 "Convert it first."
             )
         return found
+
+    def _require_same(self, grids: Grids) -> None:
+        """Raise a ValueError where what is opened once more is not what it was."""
+        if not {self.name, *self.beside} <= grids.keys() or grids[self.name].shape != (self.rows, self.dim):
+            raise ValueError(
+                f"{self.location} was changed by another program since it was opened. Start again."
+            )
 
     def _slice(self, grid: Any, start: int, stop: int) -> NDArray[Any]:
         try:
@@ -294,13 +303,8 @@ class _Awaited:
 
 
 def _found(location: Location, opened: Callable[[], AbstractContextManager[Grids]], kind: str) -> GridRows:
-    try:
-        with opened() as grids:
-            about = {name: (tuple(grid.shape), grid.dtype) for name, grid in grids.items()}
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ValueError(f"{location} is not {kind}, or it is truncated ({_reason(error)})") from error
+    with _opened(location, opened, kind) as grids:
+        about = {name: (tuple(grid.shape), grid.dtype) for name, grid in grids.items()}
     name = _only(location, about)
     where = Location(location.path, name or None)
     shape, dtype = about[name]
@@ -312,6 +316,21 @@ def _found(location: Location, opened: Callable[[], AbstractContextManager[Grids
         if other != name and its[:1] == shape[:1]
     }
     return GridRows(where, shape[0], shape[1], np.dtype(dtype).newbyteorder("="), opened, others, kind)
+
+
+@contextmanager
+def _opened(
+    location: Location, opened: Callable[[], AbstractContextManager[Grids]], kind: str
+) -> Iterator[Grids]:
+    """Open the arrays, and say what is wrong with the file in our words."""
+    with ExitStack() as open_:
+        try:
+            grids = open_.enter_context(opened())
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise ValueError(f"{location} is not {kind}, or it is truncated ({_reason(error)})") from error
+        yield grids
 
 
 def _only(location: Location, about: Mapping[str, tuple[tuple[int, ...], Any]]) -> str:

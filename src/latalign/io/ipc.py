@@ -1,22 +1,25 @@
-"""Arrow's own files, mapped; and the folders of Hugging Face `datasets`, which are made of them."""
+"""Arrow's own files, batch by batch; and the folders of Hugging Face `datasets`, which are made of them."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from latalign.io.arrow_messages import MAGIC, Message, record_batches
 from latalign.io.extras import pyarrow, required
 from latalign.io.files import is_remote, written_beside
 from latalign.io.protocol import Block, Location, Reader, Shape, require_all
-from latalign.io.tables import TableLayout, TableRows, cut, foreign, opened, require_column
+from latalign.io.tables import TableLayout, TableRows, foreign, opened, require_column
 
 _KIND = "an Arrow file"
-_MAGIC, _END = b"ARROW1", b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+# A record batch is read as a whole; one that is larger, and not compressed, is mapped instead.
+_READ_BYTES = 64 << 20
 # What tells a folder that `Dataset.save_to_disk` wrote.
 STATE = "state.json"
 _SPLITS = "dataset_dict.json"
@@ -60,8 +63,8 @@ def column_of(location: Location, column: str) -> Any:
     try:
         with _source(location.path) as source:
             schema = _reader(source).schema
-        require_column(schema, column, location.path)
-        return arrow.Table.from_batches(list(_batches(location.path)), schema).column(column)
+            require_column(schema, column, location.path)
+            return _reader(source, [column]).read_all().column(column)
     except (arrow.ArrowException, OSError) as error:
         raise foreign(location, _KIND, error) from error
 
@@ -100,67 +103,103 @@ class IpcWriter:
 @final
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """Record batches of several files, mapped: of what is passed over only the headers are read."""
+    """Record batches of several files: of what is passed over only the heads are read."""
 
     files: tuple[Path, ...]
+    counts: tuple[int, ...]  # the rows of each
 
     def __call__(self, columns: list[str] | None, rows: int, start: int, stop: int | None) -> Iterator[Any]:
-        batches = (batch for path in self.files for batch in _batches(path))
-        for batch in cut(batches, start, stop):
-            yield batch if columns is None else batch.select(columns)
+        for path, count in zip(self.files, self.counts, strict=True):
+            if start < count and (stop is None or stop > 0):
+                yield from _batches(path, columns, rows, max(start, 0), stop)
+            start, stop = start - count, None if stop is None else stop - count
 
 
 def _opened(location: Location, files: tuple[Path, ...], kind: str) -> TableRows:
     arrow = pyarrow("Arrow files")
-    schema, rows = None, 0
-    try:
-        for path in files:
+    schema, counts = None, []
+    for path in files:
+        try:
             with _source(path) as source:
                 reader = _reader(source)
-                if schema is not None and not schema.equals(reader.schema):
+                if schema is None:
+                    schema = reader.schema
+                elif not schema.equals(reader.schema):
                     raise ValueError(f"{path} has other columns than {files[0]}: {reader.schema.names}")
-                schema = reader.schema if schema is None else schema
-            rows += sum(len(batch) for batch in _batches(path))
-    except (arrow.ArrowException, OSError) as error:
-        raise foreign(location, kind, error) from error
-    return opened(location, files, rows, schema, _Scan(files), kind)
+                counts.append(sum(batch.rows for batch in record_batches(source)))
+        except (arrow.ArrowException, OSError) as error:
+            raise foreign(location, kind, error) from error
+    return opened(location, files, sum(counts), schema, _Scan(files, tuple(counts)), kind)
 
 
-def _batches(path: Path) -> Iterator[Any]:
-    """Yield the record batches of a file, none of them copied."""
-    with _source(path) as source:
-        reader, size = _reader(source), source.size()
-        count = getattr(reader, "num_record_batches", None)
-        number = 0
-        while count is None or number < count:
-            # A mapped file that became shorter would end the process, not the reading.
-            if not is_remote(path) and os.stat(path).st_size < size:
-                raise ValueError(f"{path} ended early: another program changed it while it was read")
-            try:
-                batch = reader.read_next_batch() if count is None else reader.get_batch(number)
-            except StopIteration:
+def _batches(
+    path: Path, columns: list[str] | None, rows: int, start: int = 0, stop: int | None = None
+) -> Iterator[Any]:
+    """Yield what lies between two rows of a file; large batches in parts of so many rows."""
+    with ExitStack() as open_:
+        heads = record_batches(open_.enter_context(_source(path)))
+        source = open_.enter_context(_source(path))
+        reader, mapped = _reader(source, columns), None
+        first = 0
+        for number, head in enumerate(heads):
+            if stop is not None and first >= stop:
                 return
-            yield batch
-            number += 1
+            low, high = max(start - first, 0), head.rows if stop is None else min(stop - first, head.rows)
+            first += head.rows
+            # Without a footer the dictionaries are told one after another, between the batches.
+            whole = head.dictionaries and not hasattr(reader, "get_batch")
+            if low >= high:
+                if whole:
+                    _batch(reader, source, number, head)
+            elif is_remote(path) or head.size <= _READ_BYTES or head.compressed or whole:
+                yield _batch(reader, source, number, head).slice(low, high - low)
+            else:
+                if mapped is None:
+                    mapped = open_.enter_context(pyarrow("Arrow files").memory_map(str(path)))
+                large = _batch(_reader(mapped, columns), mapped, number, head)
+                for begin in range(low, high, rows):
+                    _require_length(path, mapped.size())
+                    yield large.slice(begin, min(rows, high - begin))
 
 
-def _reader(source: Any) -> Any:
+def _batch(reader: Any, source: Any, number: int, head: Message) -> Any:
+    """Return a record batch, of a file with a footer by its number, of another by its place."""
+    if hasattr(reader, "get_batch"):
+        return reader.get_batch(number)
+    source.seek(head.start)
+    return reader.read_next_batch()
+
+
+def _require_length(path: Path, size: int) -> None:
+    """Raise a ValueError where a mapped file became shorter: it would end the process, not the reading."""
+    if os.stat(path).st_size < size:
+        raise ValueError(f"{path} ended early: another program changed it while it was read")
+
+
+def _reader(source: Any, columns: list[str] | None = None) -> Any:
     """Return the reader of a file with a footer, or of a stream that was saved as a file."""
     ipc = _ipc()
-    head = source.read(len(_MAGIC))
-    if head != _MAGIC and source.size() > len(_END):
+    source.seek(0)
+    head = source.read(len(MAGIC))
+    if head != MAGIC and source.size() > len(_END):
         source.seek(source.size() - len(_END))
         if source.read() != _END:  # cut between two batches it would seem to be whole
             raise pyarrow("Arrow files").ArrowInvalid("it has no end")
     source.seek(0)
-    return ipc.open_file(source) if head == _MAGIC else ipc.open_stream(source)
+    read = ipc.open_file if head == MAGIC else ipc.open_stream
+    found = read(source)
+    if columns is None:
+        return found
+    fields = [found.schema.get_field_index(column) for column in columns]
+    source.seek(0)
+    return read(source, options=ipc.IpcReadOptions(included_fields=fields))
 
 
 def _source(path: Path) -> Any:
     arrow = pyarrow("Arrow files")
     if is_remote(path):
         return arrow.PythonFile(path.fs.open(path.path, "rb"), mode="r")  # pyright: ignore[reportAttributeAccessIssue]
-    return arrow.memory_map(str(path))
+    return arrow.OSFile(str(path))
 
 
 def _ipc() -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,8 @@ _KIND = "a Lance dataset"
 def read(location: Location) -> TableRows:
     """Open a Lance dataset and find its column of rows."""
     dataset = _dataset(location)
-    return opened(location, (location.path,), dataset.count_rows(), dataset.schema, _Scan(location), _KIND)
+    scan = _Scan(location, dataset.version)
+    return opened(location, (location.path,), dataset.count_rows(), dataset.schema, scan, _KIND)
 
 
 @contextmanager
@@ -56,44 +59,51 @@ class LanceWriter:
         if self._waiting:
             table = required("pyarrow", "lance", "Lance datasets").Table.from_batches(self._waiting)
             mode = "append" if self._started else "create"
-            self._lance.write_dataset(table, self._folder, mode=mode)
+            with _told():
+                self._lance.write_dataset(table, self._folder, mode=mode)
             self._waiting, self._started = [], True
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class _Scan:
+    """Record batches of the version that was opened, whatever was written since."""
+
     location: Location
+    version: int
 
     def __call__(self, columns: list[str] | None, rows: int, start: int, stop: int | None) -> Iterator[Any]:
-        dataset = _dataset(self.location)
+        dataset = _dataset(self.location, self.version)
         limit = None if stop is None else stop - start
-        with _panics_told():
+        with _told():
             scanner = dataset.scanner(
                 columns, offset=start, limit=limit, batch_size=rows, scan_in_order=True, batch_readahead=1
             )
             yield from scanner.to_batches()
 
 
-def _dataset(location: Location) -> Any:
+def _dataset(location: Location, version: int | None = None) -> Any:
     lance = _lance()
     path: Any = location.path
+    address = f"{path.protocol}://{path.path}" if is_remote(path) else str(path)
     try:
-        with _panics_told():
-            return lance.dataset(f"{path.protocol}://{path.path}" if is_remote(path) else str(path))
+        with _told():
+            return lance.dataset(address, version=version)
     except (ValueError, OSError) as error:
         raise foreign(location, _KIND, error) from error
 
 
 @contextmanager
-def _panics_told() -> Iterator[None]:
-    """Raise an OSError where the library, which is Rust's, panics: over damaged files it does."""
+def _told() -> Iterator[None]:
+    """Say what went wrong as the system does: the library, which is Rust's, hides its number, or panics."""
     try:
         yield
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise OSError(f"the library gave up: {error}") from error
+        if type(error).__name__ == "PanicException":
+            raise OSError(f"the library gave up: {error}") from error
+        if isinstance(error, OSError) and (number := re.search(r"\(os error (\d+)\)", str(error))):
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        raise
 
 
 def _lance() -> Any:

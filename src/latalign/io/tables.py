@@ -164,7 +164,7 @@ def opened(
     location: Location, files: tuple[Path, ...], rows: int | None, schema: Any, scan: Scan, kind: str
 ) -> TableRows:
     """Return the reader of a table: find its column of rows, and take the width of the first."""
-    column = _only(location, schema)
+    column = _only(location, schema, named=bool(files))
     found = Location(location.path, column)
     if rows == 0:
         raise ValueError(f"{found} is empty: the file has no rows")
@@ -298,31 +298,47 @@ def _schema(location: Location, shape: Shape, like: Reader | None) -> tuple[Any,
     return pa.schema(fields, {key: metadata[key] for key in metadata if key == _KEPT_METADATA}), position
 
 
-def _only(location: Location, schema: Any) -> str:
-    """Return the name of the column that holds the rows."""
+def _only(location: Location, schema: Any, *, named: bool) -> str:
+    """Return the name of the column that holds the rows; where none can be `named`, it is the only one."""
     listed = ", ".join(f"{part.name} ({part.type})" for part in schema)
     if location.name is not None:
         if schema.names.count(location.name) != 1:
             raise ValueError(f"{location.path} has no one column {location.name!r}; it has: {listed}")
-        if not _is_rows(schema.field(location.name).type):
+        kind = schema.field(location.name).type
+        if not _is_rows(kind):
             raise ValueError(
-                f"{location} is {schema.field(location.name).type}; rows need a column of lists of floats. "
-                f"The file has: {listed}"
+                f"{location} is {kind}; rows need a column of lists of floats. {_remedy(kind)}The file has: {listed}"
             )
         return location.name
     rows = [part.name for part in schema if _is_rows(part.type)]
     if len(rows) != 1:
-        raise ValueError(
-            f"{location} needs one column of lists of floats; it has: {listed}. "
+        way = (
             f"Name one: {location.path.name}:COLUMN"
+            if named
+            else "Leave out the others: table.select([NAME])"
+        )
+        remedies = "" if rows else "".join(_remedy(part.type) for part in schema)
+        raise ValueError(
+            f"{location} needs one column of lists of floats; it has: {listed}. {remedies or way}"
         )
     return rows[0]
 
 
+def _remedy(kind: Any) -> str:
+    """Return what to do about a column that holds rows in another form; nothing where it holds none."""
+    if isinstance(kind, pyarrow().BaseExtensionType) and _is_rows(kind.storage_type):
+        return (
+            f"Of {kind.extension_name} give the lists that it is stored as: column.combine_chunks().storage. "
+        )
+    return ""
+
+
 def _is_rows(kind: Any) -> bool:
     types = pyarrow().types
-    lists = types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind)
-    return lists and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
+    kinds = ("fixed_size_list", "list", "large_list", "list_view", "large_list_view")
+    return any(getattr(types, f"is_{name}")(kind) for name in kinds) and (
+        types.is_floating(kind.value_type) or types.is_integer(kind.value_type)
+    )
 
 
 def _first_width(scan: Scan, location: Location, kind: str) -> int:

@@ -17,7 +17,7 @@ from latalign.stitching import StitchingMap
 from latalign.torch.applying import apply
 from latalign.torch.capture import capture
 from latalign.torch.layers import fold_into, to_linear
-from latalign.torch.products import Place
+from latalign.torch.place import Place
 from latalign.torch.relative import Relative, RelativeEncoder
 from latalign.torch.stitched import Stitched
 from latalign.torch.stitching import fit_stitching, to_sequential

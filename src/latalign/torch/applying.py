@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, final, overload
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
@@ -12,7 +14,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from latalign._validation import Rows, refuse_rows
+from latalign.io.protocol import Block
 from latalign.maps import AffineMap
+from latalign.on_disk import NotMapped
 from latalign.torch.device import (
     AnyRows,
     as_any_rows,
@@ -22,11 +26,10 @@ from latalign.torch.device import (
     device_for,
     dtype_of,
     exactly,
-    recorded,
 )
 from latalign.torch.layers import require_affine
 from latalign.torch.products import rows_at_once
-from latalign.torch.sending import host_buffer, sent
+from latalign.torch.sending import Returning, host_buffer, sent
 
 _CALLER = "latalign.torch.apply"
 
@@ -87,50 +90,110 @@ def apply(
     dtype = computed(dtype_of(rows))
     with exactly(where):
         out = _output(out, rows, map_, dtype)
-        constants = map_.constants(np.dtype(np.float64 if dtype == torch.float64 else np.float32))
-        mean, matrix, offset = (torch.from_numpy(values).to(where) for values in constants)
         count = min(rows_at_once((map_.dim_source, map_.dim_target), "fast", where), len(rows))
         parts = [slice(start, start + count) for start in range(0, len(rows), count)]
-        # Blocks whose place is elsewhere come by way of one of two buffers in memory, in turn.
         stays = isinstance(out, Tensor) and out.device == where
-        buffers = [None if stays else host_buffer(count, map_.dim_target, dtype, where) for _ in range(2)]
-        flags = [host_buffer(1, 1, torch.bool, where) for _ in range(2)]
-        mapped = []
-        for number, (block,) in enumerate(sent(([rows[part]] for part in parts), [rows], count, where)):
-            part, buffer, flag = parts[number], buffers[number % 2], flags[number % 2]
-            # Not addmm: some processors begin with the offset, and round every product to its digits.
-            values = ((as_floats(block) - mean) @ matrix).add_(offset).to(dtype)
-            # NaN and infinity go through a product, whatever it is with.
-            flag.copy_(torch.isfinite(values).all(), non_blocking=True)
-            here = out[part] if buffer is None else buffer[: len(values)]
-            here.copy_(values, non_blocking=True)
-            mapped.append(_Mapped(part, None if buffer is None else here, flag, recorded(where)))
-            if number:
-                mapped.pop(0).write(out, rows, parts)  # while the device works on the one after it
-        mapped.pop(0).write(out, rows, parts)
+        with closing(
+            _mapped(map_, ([rows[part]] for part in parts), rows, count, where, stays=stays)
+        ) as came:
+            for part, (values, finite) in zip(parts, came, strict=True):
+                if not finite:
+                    refuse_rows((bad_rows(rows[one]) for one in parts), _CALLER)
+                    raise ValueError(_overflow(_CALLER, out.dtype))
+                if isinstance(out, Tensor):
+                    out[part].copy_(values)
+                else:
+                    np.copyto(out[part], values.numpy())
     return out
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class _Mapped:
-    """A block that the device was asked to map: where it will lie, unless that is where it belongs."""
+def applied(
+    map_: AffineMap, blocks: Iterable[Block], like: Rows, rows: int, device: torch.device
+) -> Generator[tuple[Block, Rows]]:
+    """Map blocks on their way through a device, for `latalign.apply_file`.
 
-    part: slice
-    rows: Tensor | None
-    finite: Tensor
-    wait: Callable[[], object]
+    Parameters
+    ----------
+    map_ : AffineMap
+    blocks : iterable of Block
+        Of at most `rows` rows of the width and the dtype of `like`.
 
-    def write(self, out: Any, rows: AnyRows, parts: Sequence[slice]) -> None:
-        """Wait for it, and write it where it belongs."""
-        self.wait()
-        if not self.finite.item():
-            refuse_rows((bad_rows(rows[part]) for part in parts), _CALLER)
-            raise ValueError(f"{_CALLER}: mapped rows overflow {out.dtype}; give rows of a wider dtype")
-        if self.rows is not None and isinstance(out, Tensor):
-            out[self.part].copy_(self.rows)
-        elif self.rows is not None:
-            np.copyto(out[self.part], self.rows.numpy())
+    Yields
+    ------
+    tuple of Block and array
+        Each block, whose rows are others by now, and what they were mapped to, until the one after the next.
+
+    Raises
+    ------
+    TypeError
+        If the map is not affine.
+    ValueError
+        If mapped rows are not finite.
+    """
+    require_affine(map_, "latalign.torch.Place")
+    waiting: deque[Block] = deque()
+
+    def parts() -> Iterator[tuple[Rows]]:
+        for block in blocks:
+            waiting.append(block)
+            yield (block.rows,)
+
+    with exactly(device), closing(_mapped(map_, parts(), like, rows, device)) as came:
+        for values, finite in came:
+            if not finite:
+                raise NotMapped(_overflow("AffineMap", values.dtype))
+            yield waiting.popleft(), values.numpy()
+
+
+def _mapped(
+    map_: AffineMap,
+    parts: Iterable[Sequence[AnyRows]],
+    like: AnyRows,
+    count: int,
+    device: torch.device,
+    *,
+    stays: bool = False,
+) -> Generator[tuple[Tensor, bool]]:
+    """Yield what parts of at most `count` rows are mapped to, in memory unless it `stays`; and whether it is finite.
+
+    It comes back while the device works on the next part, and lasts until the one after the next is asked for.
+    """
+    dtype = computed(dtype_of(like))
+    constants = map_.constants(np.dtype(np.float64 if dtype == torch.float64 else np.float32))
+    mean, matrix, offset = (torch.from_numpy(values).to(device) for values in constants)
+    # Three: one is filled, one is given out, and who has it may still be busy with the one before.
+    buffers = [None if stays else host_buffer(count, map_.dim_target, dtype, device) for _ in range(3)]
+    flags = [host_buffer(1, 1, torch.bool, device) for _ in range(3)]
+    last: Callable[[], tuple[Tensor, bool]] | None = None
+    back = Returning(device)
+    try:
+        with closing(cast("Generator[Any]", sent(parts, [like], count, device))) as there:
+            for number, (block,) in enumerate(there):
+                buffer, flag = buffers[number % 3], flags[number % 3]
+                # Not addmm: some processors begin with the offset, and round every product to its digits.
+                values = ((as_floats(block) - mean) @ matrix).add_(offset).to(dtype)
+                # NaN and infinity go through a product, whatever it is with.
+                finite = flag, torch.isfinite(values).all()
+                if buffer is None:
+                    before, last = last, partial(_came, values, flag, back.copy(finite))
+                else:
+                    here = buffer[: len(values)]
+                    before, last = last, partial(_came, here, flag, back.copy((here, values), finite))
+                if before is not None:
+                    yield before()
+            if last is not None:
+                yield last()
+    finally:
+        back.close()
+
+
+def _came(values: Tensor, finite: Tensor, wait: Callable[[], object]) -> tuple[Tensor, bool]:
+    wait()
+    return values, bool(finite.item())
+
+
+def _overflow(caller: str, dtype: object) -> str:
+    return f"{caller}: mapped rows overflow {str(dtype).removeprefix('torch.')}; give rows of a wider dtype"
 
 
 def _output(out: Any, rows: AnyRows, map_: AffineMap, dtype: torch.dtype) -> Any:

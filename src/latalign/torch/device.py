@@ -83,12 +83,18 @@ def usable(device: torch.device | str, caller: str, dtype: torch.dtype = torch.f
     ------
     ValueError
         If there is none of that name, or it does not have the dtype.
+    MemoryError
+        If it works, and all its memory is taken.
     """
     try:
         found = torch.zeros(1, dtype=dtype, device=torch.device(device))
         found.sum().item()
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "out of memory" in reason:
+            raise MemoryError(
+                f"{caller}: all memory of {device!r} is taken ({reason}). End what else uses it, or take another."
+            ) from error
         raise ValueError(f"{caller}: {device!r} is no device that works here ({reason})") from error
     return found.device
 
@@ -149,12 +155,3 @@ def bad_rows(rows: AnyRows) -> NDArray[np.bool_]:
 def dtype_of(rows: AnyRows) -> torch.dtype:
     """Return the dtype of rows as PyTorch calls it."""
     return rows.dtype if isinstance(rows, Tensor) else torch.from_numpy(np.empty(0, rows.dtype)).dtype
-
-
-def recorded(device: torch.device) -> Callable[[], object]:
-    """Return what waits until a device has done what it was asked for so far."""
-    if device.type != "cuda":  # whose work is done when a call returns, or waits for by itself
-        return lambda: None
-    event = torch.cuda.Event()
-    event.record(torch.cuda.current_stream(device))
-    return event.synchronize

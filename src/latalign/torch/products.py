@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from typing import Any, cast, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latalign._rowsum import Block, Grams, Multiplier, full_grams
-from latalign._validation import Array, Pairs
+from latalign._provisional import LOOKED_AT, provisional
+from latalign._rowsum import AnyPrecision, Block, Grams, Multiplier, full_grams
+from latalign._validation import Array, Pairs, Rows
 from latalign.moments import block_rows
-from latalign.torch.device import AnyRows, as_floats, as_tensor, computed, dtype_of, exactly, usable
+from latalign.torch.device import AnyRows, as_floats, as_tensor, computed, dtype_of, exactly
+from latalign.torch.sending import sent
 
-Precision = Literal["double", "fast", "bfloat16"]
+Precision = AnyPrecision
 """The dtype in which blocks are multiplied on a device: float64, float32 or bfloat16; sums are float64."""
 
 _DTYPES = {"double": torch.float64, "fast": torch.float32, "bfloat16": torch.bfloat16}
@@ -37,43 +42,6 @@ def rows_at_once(dims: tuple[int, int], precision: Precision, device: torch.devi
         )
     width = sum(dims) * (8 if precision == "double" else 4)
     return max(_CHUNK, min(64 * _CHUNK, _BLOCK_BYTES // width // _CHUNK * _CHUNK))
-
-
-@final
-class Place:
-    """A device as the place where files are multiplied, for `latalign.fit_files`.
-
-    Parameters
-    ----------
-    device : torch.device or str
-
-    Raises
-    ------
-    ValueError
-        If the device does not work or has no float64.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import numpy as np
-    >>> import latalign
-    >>> from latalign.torch import Place
-    >>> X = np.random.default_rng(0).normal(size=(20_000, 200))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "x.npy")
-    ...     np.save(path, X)
-    ...     found = latalign.fit_files(path, path, "rigid", holdout=0, place=Place("cpu"))
-    >>> bool(np.allclose(found.map.matrix, np.eye(200)))
-    True
-    """
-
-    def __init__(self, device: torch.device | str) -> None:
-        self._device = usable(device, "latalign.torch.Place")
-
-    def __call__(self, rows: int, dims: tuple[int, int], precision: Precision, grams: Grams) -> DeviceBuffers:
-        """Return what multiplies blocks of at most so many rows."""
-        return DeviceBuffers(rows, dims, precision, grams, self._device)
 
 
 @final
@@ -111,7 +79,11 @@ class DeviceBuffers(Multiplier):
         """Return the mean, as `Multiplier.mean` says: float32 is known exactly beside bfloat16 as well."""
         few = self.narrow and computed(dtype_of(rows)) != torch.float64
         with exactly(self._device):
-            mean = self._there(rows).mean(dim=0, dtype=torch.float64)
+            there = self._there(rows)
+            mean = there.mean(dim=0, dtype=torch.float64)
+            if self._centred[0].dtype == torch.float32:
+                some = there[:LOOKED_AT].to("cpu", torch.float64).numpy()
+                mean = torch.from_numpy(provisional(mean.cpu().numpy(), some)).to(self._device)
             return mean.to(torch.float32 if few else torch.float64).nan_to_num(
                 nan=0.0, posinf=0.0, neginf=0.0
             )
@@ -140,6 +112,24 @@ class DeviceBuffers(Multiplier):
 
     def _there(self, rows: AnyRows) -> Tensor:
         return as_floats(as_tensor(rows).to(self._device))
+
+    def there(
+        self, parts: Iterable[tuple[int, Pairs]], like: Pairs, rows: int
+    ) -> Iterator[tuple[int, Pairs]]:
+        """Send blocks to the device, each while it works on the one before."""
+        waiting: deque[tuple[int, str]] = deque()
+
+        def sides() -> Iterator[tuple[Rows, Rows]]:
+            for number, part in parts:
+                waiting.append((number, part.caller))
+                yield part.source, part.target
+
+        with closing(
+            cast("Generator[Any]", sent(sides(), (like.source, like.target), rows, self._device))
+        ) as came:
+            for source, target in came:
+                number, caller = waiting.popleft()
+                yield number, Pairs(source, target, None, caller)
 
     def products(self, rows: int, columns: int) -> DeviceSum:
         """Return a sum of no products."""

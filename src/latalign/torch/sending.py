@@ -1,10 +1,10 @@
-"""Rows on their way to a device, block by block, while it works on those before."""
+"""Rows on their way to a device and back, block by block, while it works on those before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import final
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ def sent(
         for part in parts:
             yield tuple(lane.put(one, 0) for lane, one in zip(lanes, part, strict=True))
         return
-    order = _Order(device)
+    order = _Order(device, like)
 
     def copied() -> Iterator[tuple[int, tuple[Tensor, ...]]]:
         for number, part in enumerate(parts):
@@ -53,10 +53,12 @@ def sent(
             yield turn, there
 
     try:
-        for turn, there in ahead(copied(), threads=2):
-            order.arrived(turn)
-            yield there
-            order.done(turn)
+        # Closed first: whatever happens, nothing is copied any more when the buffers are freed.
+        with closing(cast("Generator[Any]", ahead(copied(), threads=2))) as made:
+            for turn, there in made:
+                order.arrived(turn)
+                yield there
+                order.done(turn)
     finally:
         order.close()
 
@@ -95,11 +97,14 @@ class _Order:
     """What waits for what: on a GPU the copies go beside the work, elsewhere each thing is done in its turn.
 
     A buffer in memory is filled when the copy from it is done, one on the GPU when the work on it is; and
-    the work waits for the copy.
+    the work waits for the copy. Rows on another GPU are copied when that has made them.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, like: Sequence[AnyRows]) -> None:
         self._gpu = device.type == "cuda"
+        # The copies are asked for in another thread, whose streams know nothing of the work of this one.
+        places = {one.device for one in like if isinstance(one, Tensor) and one.device != device}
+        self._made = {place: _recorded(place) for place in places if place.type == "cuda"}
         if self._gpu:
             self._work, self._copies = torch.cuda.current_stream(device), torch.cuda.Stream(device)
             self._copied, self._used = ([torch.cuda.Event() for _ in range(2)] for _ in range(2))
@@ -109,6 +114,9 @@ class _Order:
     @contextmanager
     def copying(self, turn: int) -> Iterator[None]:
         """Fill the buffers of a turn within the block."""
+        while self._made:
+            place, event = self._made.popitem()
+            torch.cuda.current_stream(place).wait_event(event)
         if not self._gpu:
             yield
             return
@@ -132,3 +140,48 @@ class _Order:
         """Wait for the copies, whose buffers will be freed."""
         if self._gpu:
             self._copies.synchronize()
+
+
+@final
+class Returning:
+    """The way back of what a device made: on a GPU beside its work, and beside what is on its way there."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._gpu = device.type == "cuda"
+        if self._gpu:
+            self._work, self._back = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+
+    def copy(self, *copies: tuple[Tensor, Tensor]) -> Callable[[], object]:
+        """Copy tensors, each to where it belongs in memory; return what waits until they are there.
+
+        Parameters
+        ----------
+        *copies : tuple of tensors
+            A buffer, and what the work that was asked for so far leaves in a tensor on the device.
+        """
+        if not self._gpu:
+            for here, there in copies:
+                here.copy_(there)
+            return lambda: None
+        done = torch.cuda.Event()
+        done.record(self._work)
+        self._back.wait_event(done)
+        with torch.cuda.stream(self._back):
+            for here, there in copies:
+                here.copy_(there, non_blocking=True)
+                there.record_stream(self._back)  # its memory is not used again before
+        came = torch.cuda.Event()
+        came.record(self._back)
+        return came.synchronize
+
+    def close(self) -> None:
+        """Wait for the copies, whose buffers will be freed."""
+        if self._gpu:
+            self._back.synchronize()
+
+
+def _recorded(device: torch.device) -> torch.cuda.Event:
+    """Return an event after the work that this thread asked a GPU for."""
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event

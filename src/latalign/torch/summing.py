@@ -22,7 +22,6 @@ from latalign.moments import Moments, MomentSum
 from latalign.torch.device import (
     AnyRows,
     as_any_rows,
-    as_tensor,
     bad_rows,
     computed,
     device_for,
@@ -30,7 +29,7 @@ from latalign.torch.device import (
     exactly,
 )
 from latalign.torch.products import DeviceBuffers, Precision, rows_at_once
-from latalign.torch.sending import sent
+from latalign.torch.sending import host_buffer, sent
 
 Anything = ArrayLike | Tensor
 
@@ -229,7 +228,7 @@ class _Rows:
 
 @final
 class _Gathered:
-    """A sum of batches: their rows are copied to the device, and multiplied when there are enough of them."""
+    """A sum of batches: their rows are gathered where they are, and multiplied when there are enough of them."""
 
     def __init__(
         self, dims: tuple[int, int], device: torch.device, precision: Precision, grams: Grams
@@ -245,12 +244,14 @@ class _Gathered:
 
     def add(self, number: int, batch: _Rows) -> None:
         """Take copies of a batch's rows."""
-        dtypes = [computed(dtype_of(side)) for side in batch.sides]
-        if [side.dtype for side in self._sides] != dtypes:
+        kinds = [(computed(dtype_of(side)), _in_memory(side)) for side in batch.sides]
+        if [(side.dtype, _in_memory(side)) for side in self._sides] != kinds:
             self._flush()
             self._sides = [
-                torch.empty((self._size, dim), dtype=dtype, device=self.device)
-                for dim, dtype in zip(self.dims, dtypes, strict=True)
+                host_buffer(self._size, dim, dtype, self.device)
+                if here
+                else torch.empty((self._size, dim), dtype=dtype, device=self.device)
+                for dim, (dtype, here) in zip(self.dims, kinds, strict=True)
             ]
         taken = 0
         for source, target, weight in batch.blocks(self._size):
@@ -259,7 +260,10 @@ class _Gathered:
                 more = min(len(source) - done, self._size - self._count)
                 place = slice(self._count, self._count + more)
                 for side, rows in zip(self._sides, (source, target), strict=True):
-                    side[place].copy_(as_tensor(rows[done : done + more]))
+                    if isinstance(rows, Tensor):
+                        side[place].copy_(rows[done : done + more])
+                    else:
+                        np.copyto(side[place].numpy(), rows[done : done + more])
                 self._weight[place] = 1.0 if weight is None else weight[done : done + more]
                 self._weighted |= weight is not None
                 self._bounds.append((number, self._count, taken))
@@ -276,7 +280,8 @@ class _Gathered:
     def _flush(self) -> None:
         if not self._count:
             return
-        source, target = (side[: self._count] for side in self._sides)
+        # From pinned memory; the sum of a block waits for it, so that the buffer can be filled again.
+        source, target = (side[: self._count].to(self.device, non_blocking=True) for side in self._sides)
         weight = self._weight[: self._count] if self._weighted else None
         try:
             self._sum.add(pairs_of(source, target, weight, "accumulate"))
@@ -298,6 +303,10 @@ class _Gathered:
                     f"batch {number}: accumulate: the {name} needs finite values; row {first - here + there} "
                     "contains NaN or infinity. Remove or repair such rows."
                 )
+
+
+def _in_memory(rows: AnyRows) -> bool:
+    return not isinstance(rows, Tensor) or rows.device.type == "cpu"
 
 
 def _taken(rows: AnyRows, index: NDArray[np.intp]) -> AnyRows:
