@@ -16,6 +16,7 @@ Data Analysis 53 (2008) 82-91.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,8 +25,8 @@ from latalign._linalg import eigh
 from latalign._validation import Array, Pairs, Rows
 from latalign.select import distinct
 
-DOUBTFUL, INDISTINGUISHABLE = 0.01, 0.05
-"""The p-values above which pairs look unrelated, and are not to be told from shuffled ones."""
+INDISTINGUISHABLE = 0.05
+"""The p-value above which pairs are not to be told from shuffled ones."""
 
 # Fewer different pairs say nothing for certain. Of many, a few hundred settle nearly every case; only where
 # they leave a doubt are more looked at.
@@ -35,6 +36,7 @@ _CLEAR = 1e-6
 # A source kernel and a target kernel: 0 rows as they are; 1 rows of columns of one spread, their widest
 # directions cut down, and 2 all their directions alike, which find what the widest have no part in.
 _TESTED = ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1))
+_MOSTLY = 0.95  # of the pairs that count in a robust fit should be nearer than nearly all other pairings
 _PENALTY = 0.1  # relative to the mean eigenvalue
 # Rows beyond so many times the median length are drawn in: no single row decides.
 _DRAWN_IN = 2.0
@@ -44,7 +46,7 @@ Traces = tuple[float, float, float, float]
 
 
 class UnrelatedPairsWarning(UserWarning):
-    """The pairs cannot be told, or hardly, from pairs whose rows were shuffled."""
+    """The pairs cannot be told from pairs whose rows were shuffled: all of them together, or each of them."""
 
 
 def relation_p_value(pairs: Pairs, rng: np.random.Generator | None = None) -> float:
@@ -77,12 +79,10 @@ def relation_p_value(pairs: Pairs, rng: np.random.Generator | None = None) -> fl
 
 
 def require_related(X: ArrayLike, Y: ArrayLike, caller: str, remedy: str) -> None:
-    """Raise a ValueError where pairs cannot be told from shuffled ones; warn where they look unrelated."""
+    """Raise a ValueError where pairs cannot be told from shuffled ones."""
     p_value = relation_p_value(Pairs.of(X, Y, caller=caller))
     if p_value > INDISTINGUISHABLE:
         raise ValueError(f"{unrelated(caller, p_value)} {remedy}")
-    if p_value > DOUBTFUL:
-        warnings.warn(unrelated(caller, p_value), UnrelatedPairsWarning, stacklevel=2)
 
 
 def warn_if_unrelated(pairs: Pairs, rng: np.random.Generator | None = None) -> None:
@@ -92,13 +92,24 @@ def warn_if_unrelated(pairs: Pairs, rng: np.random.Generator | None = None) -> N
         warnings.warn(unrelated(pairs.caller, p_value), UnrelatedPairsWarning, stacklevel=3)
 
 
+def warn_if_unclear(record: Mapping[str, float], caller: str) -> None:
+    """Warn where a robust fit had too few pairs to tell which of them correspond."""
+    if record["clear"] < _MOSTLY:
+        warnings.warn(
+            f"{caller}: a robust fit could tell of {record['clear']:.0%} of the pairs that count, and there are "
+            f"{record['pairs']:.0f}, that they are nearer to each other than to others'. Wrong pairs may be among the "
+            'rest. Give more pairs, four a dimension or more, or check these; method="rigid" suffers least.',
+            UnrelatedPairsWarning,
+            stacklevel=3,
+        )
+
+
 def unrelated(caller: str, p_value: float) -> str:
     """Return what is to be said of pairs with so high a p-value."""
-    doubt = "cannot be told from shuffled ones", "look unrelated, or hardly related"
-    what = doubt[0] if p_value > INDISTINGUISHABLE else doubt[1]
     return (
-        f"{caller}: the pairs {what} (permutation test, p = {p_value:.2g}). Check that row i of both sides is "
-        "the same thing: latalign.audit looks for rows that are shifted, swapped or out of order."
+        f"{caller}: the pairs cannot be told from shuffled ones (permutation test, p = {p_value:.2g}). Check that "
+        "row i of both sides is the same thing: latalign.audit looks for rows that are shifted, swapped or out of "
+        "order."
     )
 
 
