@@ -56,6 +56,7 @@ ROOMS = [
         "unpaired",
         "many",
         "auditing",
+        "shifting",
         "calibration",
     },
     {"torch", "experiments", "distributed", "cli"},

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from latalign.parts import apply_folder
     from latalign.power_law import PowerLaw
     from latalign.row_estimators import AutoAligner, RetrievalAligner
+    from latalign.shifting import Shift
     from latalign.streamed import compare_files, evaluate_files, fit_files
     from latalign.unpaired.finding import UnpairedFit, fit_unpaired
     from latalign.unpaired.labels import LabelsFit, fit_from_labels
@@ -113,6 +114,7 @@ __all__ = [
     "ScoreCalibration",
     "SharedEvidence",
     "SharedSpace",
+    "Shift",
     "ShrunkAligner",
     "SimilarityAligner",
     "StitchingEvidence",
@@ -166,6 +168,7 @@ __all__ = [
 _ROW_ESTIMATORS = ("AutoAligner", "RetrievalAligner")
 _LATER = {
     "auditing": ("Audit", "Suspicion", "audit"),
+    "shifting": ("Shift",),
     "calibration": ("calibrate",),
     "closest_points": ("IcpFit", "icp"),
     "comparison": ("Comparison", "compare"),
