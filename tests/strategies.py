@@ -85,6 +85,7 @@ def answers(call, *more):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", latalign.IllConditionedWarning)
         warnings.simplefilter("ignore", latalign.UnrelatedPairsWarning)
+        warnings.filterwarnings("ignore", "compare: no more than k=")
         try:
             return call()
         except ValueError as error:

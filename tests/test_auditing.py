@@ -111,8 +111,66 @@ def test_a_row_that_was_lost_on_the_way(rng):
     X, Y = related(rng, 300)
     found = latalign.audit(X[:299], np.delete(Y, 220, axis=0))
     assert found.shift == 0
+    assert [one.offset for one in found.shifts] == [-1]
+    assert abs(found.shifts[0].start - 220) <= 3
     assert min(found.suspicious) >= 220
     assert {one.belongs_to - one.row for one in found.suspicions if one.belongs_to is not None} == {-1}
+
+
+@pytest.mark.parametrize(("dim", "offset"), [(12, 1), (4, 2)])
+def test_a_shift_that_begins_in_the_middle(rng, dim, offset):
+    """Rows were put in on one side: those behind them are shifted, half of all."""
+    X, Y = related(rng, 400, dim)
+    Y = np.insert(Y, [180] * offset, rng.normal(size=(offset, dim)), axis=0)[:400]
+    found = latalign.audit(X, Y)
+    assert [one.offset for one in found.shifts] == [offset]
+    assert abs(found.shifts[0].start - 180) <= 3
+    assert found.shifts[0].stop == 400
+    assert found.shift == offset
+    assert not found.sound
+    told = [one for one in found.suspicions if one.belongs_to is not None]
+    assert len(told) > 100
+    assert np.mean([one.belongs_to - one.row == offset for one in told]) > 0.95
+    assert np.mean([one.row >= 177 for one in told]) > 0.98
+    assert abs(found.mismatched - 220 / 400) < 0.2
+
+
+def test_rows_that_were_put_in_and_lost_again(rng):
+    X, Y = related(rng, 500)
+    Y = np.insert(np.delete(Y, 350, axis=0), 150, rng.normal(size=12), axis=0)
+    found = latalign.audit(X, Y)
+    assert [one.offset for one in found.shifts] == [1]
+    assert abs(found.shifts[0].start - 150) <= 3
+    assert abs(found.shifts[0].stop - 350) <= 3
+    assert found.shift == 0  # two in five
+
+
+def test_rows_that_change_slowly_are_not_shifted(rng):
+    """Each is nearly the next one, so that by chance targets a little later are nearer for a while."""
+    X = np.cumsum(rng.normal(size=(400, 6)), axis=0)
+    noise = np.cumsum(0.1 * rng.normal(size=(400, 6)), axis=0)
+    assert latalign.audit(X, X @ rotation(rng, 6) + noise).shifts == ()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.65, 0.8])
+@pytest.mark.parametrize("rows", [200, 1000])
+def test_most_pairs_are_wrong(rng, rows, share):
+    X, Y = related(rng, rows)
+    wrong = rng.permutation(rows)[: int(share * rows)]
+    Y[wrong] = Y[np.roll(wrong, 1)]
+    found = latalign.audit(X, Y)
+    assert not found.sound
+    assert found.mostly_mismatched
+    assert abs(found.mismatched - share) < 0.2
+    assert found.shifts == ()
+
+
+@pytest.mark.parametrize(("dim", "noise"), [(2, 0.3), (8, 1.0), (12, 1.5), (60, 1.5)])
+def test_genuine_pairs_are_not_taken_for_wrong(rng, dim, noise):
+    """Down to an R² of about 0.3, of which few rows leave a map less."""
+    found = latalign.audit(*related(rng, 300, dim, noise))
+    assert not found.mostly_mismatched
+    assert found.shifts == ()
 
 
 def test_pairs_in_any_order(rng):
@@ -139,6 +197,7 @@ def test_the_record_is_plain_json(rng):
     Y[[1, 2]] = Y[[2, 1]]
     record = json.loads(json.dumps(latalign.audit(X, Y).to_json(), allow_nan=False))
     assert record["rows"] == 200
+    assert record["shifts"] == []
     assert {row["row"] for row in record["suspicious"]} <= {1, 2}
 
 

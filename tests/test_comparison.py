@@ -79,7 +79,10 @@ class TestCompare:
 
     def test_few_rows_have_no_ten_neighbors(self, rng):
         X, Y = pairs(rng, 8, 3, 3)
-        record = latalign.compare(X, Y).to_json()
+        with pytest.warns(
+            UserWarning, match=r"no more than k=10 different rows are measured \(8\).* Give a smaller k"
+        ):
+            record = latalign.compare(X, Y).to_json()
         assert set(record["mutual_knn"].values()) == {None}
         json.dumps(record, allow_nan=False)
         assert latalign.compare(X, Y, k=3).mutual_knn.value > 0
@@ -103,6 +106,7 @@ class TestCompare:
         assert found.linear_cka.value == pytest.approx(once.linear_cka.value)
         assert found.mutual_knn.value == once.mutual_knn.value
 
+    @pytest.mark.filterwarnings("ignore:compare. no more than k=10")
     @pytest.mark.parametrize("count", [2, 3, 4, 5])
     def test_few_pairs_have_what_they_can_have(self, rng, count):
         found = latalign.compare(*pairs(rng, count, 3, 3))

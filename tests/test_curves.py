@@ -150,6 +150,26 @@ def test_intervals_hold_what_they_should():
     assert np.mean(twice) > 0.85
 
 
+@pytest.mark.parametrize("method", ["ridge", "affine"])
+def test_a_robust_curve_is_that_of_the_genuine_pairs(rng, method):
+    X, Y = noisy(rng, 500, noise=0.3)
+    wrong = rng.permutation(500)[:100]
+    shuffled = Y.copy()
+    shuffled[wrong] = Y[np.roll(wrong, 1)]
+    kept = np.setdiff1d(np.arange(500), wrong)
+    clean = latalign.learning_curve(X[kept], Y[kept], method)
+    plain, robust = (latalign.learning_curve(X, shuffled, method, robust=on) for on in (False, True))
+    assert plain.points[-1].error > 1.3 * clean.points[-1].error
+    assert abs(robust.points[-1].error / clean.points[-1].error - 1) < 0.1
+    assert abs(robust.anchors - 400) <= 20
+
+
+def test_shuffled_pairs_are_warned_of(rng):
+    X, Y = noisy(rng, 100)
+    with pytest.warns(latalign.UnrelatedPairsWarning, match="learning_curve: the pairs cannot be told"):
+        latalign.learning_curve(X, Y[np.random.default_rng(1).permutation(100)], "ridge")
+
+
 def test_where_the_law_breaks_nothing_is_extrapolated(rng):
     """Half the anchors lie below the interpolation threshold, the others on it."""
     X, Y = noisy(rng, 50, 38, noise=0.3)
@@ -194,6 +214,7 @@ def test_the_seed_draws_the_nestings(rng):
     assert one != other
 
 
+@pytest.mark.filterwarnings("ignore::latalign.UnrelatedPairsWarning")
 def test_no_pair_is_predicted_from_its_duplicate(rng):
     """There is nothing to learn, and the map could remember every pair."""
     X, Y = rng.normal(size=(60, 50)), rng.normal(size=(60, 50))
@@ -255,7 +276,9 @@ def test_what_is_asked_for_must_be_there(rng):
         latalign.learning_curve_moments([Moments.of(X, Y)])
     with pytest.raises(ValueError, match="2 of 50 rows contain NaN"):
         latalign.learning_curve(np.where(np.arange(50)[:, None] < 2, np.nan, X), Y)
-    with pytest.raises(ValueError, match="rows of the source X are the same"):
+    with pytest.raises(
+        ValueError, match="learning_curve needs rows that differ; all 50 rows of the source X are the same"
+    ):
         latalign.learning_curve(np.ones_like(X), Y)
 
 

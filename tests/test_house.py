@@ -68,6 +68,7 @@ ROOMS = [
         "unpaired",
         "many",
         "auditing",
+        "shifting",
         "calibration",
     },
     {"torch", "experiments", "distributed", "cli"},

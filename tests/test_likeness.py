@@ -242,3 +242,10 @@ def test_bad_input(rng):
         metrics.likeness(X, X, n_permutations=99.5)
     with pytest.raises(TypeError, match="likeness needs a random_state"):
         metrics.likeness(X, X, random_state="a")
+
+
+def test_debiased_cka_is_not_above_one():
+    for seed in range(40):
+        X = np.random.default_rng(seed).normal(size=(30, 5))
+        assert metrics.debiased_cka_score(X, X) <= 1
+        assert metrics.likeness(X, X, n_permutations=19)["linear_cka"].debiased <= 1

@@ -1,6 +1,9 @@
 """The verdict on an index whose embedding model changed."""
 
 import json
+import math
+import statistics
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +13,9 @@ from scipy.stats import skew
 import latalign
 from latalign import metrics
 from latalign.crowding import csls_relevant_ranks, index_hubness
-from latalign.model_change import _Resampling
+from latalign.model_change import _needed, _Resampling
 from latalign.searching import Index, nearest, relevant_ranks
+from latalign.verdicts import Interval
 from problems import model_change
 
 QUERIES, DOCUMENTS, ANCHORS, DIM = 150, 400, 300, 12  # of a model_change
@@ -172,14 +176,44 @@ def test_what_is_tested_is_not_fitted(rng):
         latalign.verdict(**{**case, **only})
 
 
-def test_an_interval_that_contains_zero_says_how_many_queries_are_needed(rng):
-    case = model_change(rng, old_noise=0.3, new_noise=0.3)
+@pytest.mark.parametrize("seed", range(3))
+def test_an_interval_that_contains_zero_says_how_many_queries_are_needed(seed):
+    case = model_change(np.random.default_rng(seed), old_noise=0.3, new_noise=0.3)
     few = {name: rows[:12] if len(rows) == QUERIES else rows for name, rows in case.items()}
-    bridge = latalign.verdict(**few).option("bridge")
-    if bridge.gain.low <= 0 <= bridge.gain.high and bridge.gain.value:
-        assert bridge.queries_needed > 0
-    else:
-        assert bridge.queries_needed is None
+    option = latalign.verdict(**few).option("documents")
+    assert option.gain.low <= 0 <= option.gain.high
+    assert (option.queries_needed is None) == (option.gain.value == 0)
+    assert option.queries_needed is None or option.queries_needed > 12
+
+
+@pytest.mark.parametrize(
+    "more", [np.full(12, 0.1), np.full(12, 0.01), np.full(3, 1.0), np.array([0.1, -0.1, 0.1, 0.2])]
+)
+def test_how_many_queries_are_needed(more):
+    """As many as a z-test takes for a power of 0.8, told by the spread with one query won outright on either side."""
+    found = _needed(more, Interval(float(more.mean()), -1.0, 1.0))
+    values = [*more, -1.0, 1.0]
+    variance = statistics.variance(values)
+    z = statistics.NormalDist().inv_cdf(0.975) + statistics.NormalDist().inv_cdf(0.8)
+    assert found == max(math.ceil(z**2 * variance / more.mean() ** 2), len(more) + 1)
+    assert found > len(more)
+
+
+def test_anchors_that_are_unrelated_are_told_of_once(rng):
+    case = model_change(rng)
+    case["new_anchors"] = case["new_anchors"][rng.permutation(ANCHORS)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", latalign.UnrelatedPairsWarning)
+        latalign.verdict(**case)
+    told = [str(one.message) for one in caught if one.category is latalign.UnrelatedPairsWarning]
+    assert len(told) == 1
+    assert told[0].startswith("verdict: the pairs cannot be told from shuffled ones")
+
+
+def test_none_are_needed_where_the_interval_is_off_zero_or_there_is_no_gain():
+    more = np.full(12, 0.1)
+    assert _needed(more, Interval(0.1, 0.05, 0.2)) is None
+    assert _needed(0 * more, Interval(0.0, -0.1, 0.1)) is None
 
 
 @pytest.mark.parametrize(

@@ -154,3 +154,30 @@ def test_fit_warns_of_shuffled_pairs(rng):
         latalign.fit(X, shuffled)
     with pytest.raises(ValueError, match=r"fit: the pairs cannot be told .* latalign.audit .* Do it anyway"):
         require_related(X, shuffled, "fit", "Do it anyway.")
+
+
+def test_what_is_not_refused_is_not_warned_of():
+    """One rule: between p = 0.01 and 0.05 neither is said."""
+    between = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        X, Y = rng.normal(size=(2, 20, 4))
+        p = relation_p_value(Pairs.of(X, Y))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            latalign.fit(X, Y, "ridge", alpha=1.0)
+        assert bool(caught) == (p > 0.05)
+        if p > 0.05:
+            with pytest.raises(ValueError, match="cannot be told"):
+                require_related(X, Y, "fit", "")
+        else:
+            require_related(X, Y, "fit", "")
+        between += 0.01 < p <= 0.05
+    assert between > 2
+
+
+@pytest.mark.parametrize("name", ["RidgeAligner", "AutoAligner", "RigidAligner"])
+def test_estimators_say_nothing(rng, name):
+    """A grid search would say it a hundred times."""
+    X, Y = rng.normal(size=(2, 60, 4))
+    getattr(latalign, name)().fit(X, Y)

@@ -271,6 +271,25 @@ def test_bad_rows(rng):
         calibrate_scores(rows[:1], rows[:1])
     with pytest.raises(ValueError, match="calibrate_scores: native needs finite values"):
         calibrate_scores(rows, np.full_like(rows, np.nan))
+    with pytest.raises(
+        ValueError, match=r"mapped needs rows that have a direction; 5 of 5 are zero \(rows 0, 1, 2"
+    ):
+        calibrate_scores(0 * rows, rows)
+    with pytest.raises(ValueError, match=r"native needs .*; 1 of 5 are zero \(rows 3\), and have no cosine"):
+        calibrate_scores(rows, np.where(np.arange(5)[:, None] == 3, 0, rows))
+
+
+def test_squared_errors_choose_nothing_for_retrieval(rng):
+    X, Y = rng.normal(size=(60, 5)), rng.normal(size=(60, 4))
+    X[:, :4] += 2 * Y
+    assert latalign.fit(X, Y, "retrieval").evidence.scoring == "mrr"
+    words = "of 'retrieval' squared errors say nothing; it chooses by cosine, recall@1, recall@10, mrr"
+    with pytest.raises(ValueError, match=f"fit: {words}"):
+        latalign.fit(X, Y, "retrieval", scoring="mse")
+    with pytest.raises(ValueError, match=f"local_retrieval: {words}"):
+        latalign.local_retrieval(X, Y, scoring="mse")
+    with pytest.raises(ValueError, match=words):
+        latalign.RetrievalAligner(scoring="mse").fit(X, Y)
 
 
 @pytest.mark.parametrize("alpha", [1, 0.5, np.float32(0.5), np.int64(2)])

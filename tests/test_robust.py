@@ -49,6 +49,28 @@ def test_genuine_pairs_keep_their_weight(rng):
     assert mean_squared_error(robust, heldout) <= 1.01 * mean_squared_error(plain, heldout)
 
 
+@pytest.mark.parametrize(("rows", "dim"), [(20, 4), (16, 16), (24, 16)])
+def test_few_genuine_pairs_keep_their_weight(rows, dim):
+    """Of so few the spread is uncertain: what is nearer than all other pairings is no error for being far."""
+    ratios = []
+    for seed in range(6):
+        X, Y, _, _, heldout = problem(np.random.default_rng([seed, rows]), rows, dim, noise=0.05)
+        robust, plain = (latalign.fit(X, Y, "shrunk", robust=on) for on in (True, False))
+        ratios.append(mean_squared_error(robust, heldout) / mean_squared_error(plain, heldout))
+    assert np.mean(ratios) <= 1.05
+
+
+def test_a_fit_that_cannot_tell_says_so(rng):
+    X, _, shuffled, _, _ = problem(rng, 20, 16, noise=0.5)
+    with pytest.warns(
+        latalign.UnrelatedPairsWarning, match=r"a robust fit could tell of .*% .* Give more pairs"
+    ):
+        found = latalign.fit(X, shuffled, "ridge", robust=True)
+    assert found.evidence.robust["clear"] < 0.95
+    X, _, shuffled, _, _ = problem(rng, 100, 16)
+    assert latalign.fit(X, shuffled, "ridge", robust=True).evidence.robust["clear"] > 0.95
+
+
 def test_gross_outliers_on_either_side(rng):
     X, Y, _, _, heldout = problem(rng, 200, 8)
     clean = mean_squared_error(latalign.fit(X[20:], Y[20:], "affine"), heldout)
@@ -105,6 +127,7 @@ def test_very_few_pairs(rng, rows):
     X, Y = rng.normal(size=(rows, 3)), rng.normal(size=(rows, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", latalign.IllConditionedWarning)
+        warnings.simplefilter("ignore", latalign.UnrelatedPairsWarning)
         found = latalign.fit(X, Y, "ridge", alpha=1.0, robust=True)
     assert np.isfinite(found.matrix).all()
     assert found.evidence.robust["pairs"] == rows

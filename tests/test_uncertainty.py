@@ -75,6 +75,37 @@ def test_a_choice_owes_nothing_to_the_row_that_is_left_out(method):
     assert abs(np.mean(found) - 0.9) <= 0.04 + 2 * np.std(found) / np.sqrt(len(found))
 
 
+@pytest.mark.filterwarnings("ignore::latalign.IllConditionedWarning")
+@pytest.mark.parametrize("method", ["rigid", "ridge", "shrunk"])
+def test_with_fewer_rows_than_dimensions_whatever_the_method(method):
+    found = []
+    for draw in range(40):
+        X, Y = problem(np.random.default_rng([draw, 12]), 12, 16)
+        map_ = latalign.calibrate(latalign.fit(X[:12], Y[:12], method), X[:12], Y[:12])
+        off = np.linalg.norm(map_(X[12:]) - Y[12:], axis=1)
+        found.append((off <= map_.uncertainty.radius(X[12:])).mean())
+    assert abs(np.mean(found) - 0.9) <= 0.03 + 2 * np.std(found) / np.sqrt(len(found))
+
+
+@pytest.mark.parametrize("method", ["affine", "linear"])
+@pytest.mark.filterwarnings("ignore:.*anchors determine:latalign.IllConditionedWarning")
+def test_plain_least_squares_of_hardly_enough_rows_is_warned_of(rng, method):
+    X, Y = problem(rng, 20, 24)
+    map_ = latalign.fit(X[:20], Y[:20], method)
+    with pytest.warns(
+        latalign.IllConditionedWarning, match=r"has 20 pairs for 24 source dim.*\(heldout=True\)"
+    ):
+        latalign.calibrate(map_, X[:20], Y[:20])
+    latalign.calibrate(map_, X[20:60], Y[20:60], heldout=True)
+
+
+def test_shuffled_pairs_are_warned_of(rng):
+    X, Y = problem(rng, 60, 6)
+    map_ = latalign.fit(X[:60], Y[:60], "ridge")
+    with pytest.warns(latalign.UnrelatedPairsWarning, match="calibrate: the pairs cannot be told"):
+        latalign.calibrate(map_, X[:60], Y[np.random.default_rng(2).permutation(60)])
+
+
 def test_a_penalty_that_was_given_is_kept(rng):
     X, Y = problem(rng, 30, 8)
     map_ = latalign.fit(X[:30], Y[:30], "ridge", alpha=1e6)  # as good as none
@@ -147,6 +178,7 @@ def test_the_expected_error_of_few_held_out_pairs(rows, method, anchors):
         assert 0.5 < np.sqrt((found**2).mean() / (off**2).mean()) < 2
 
 
+@pytest.mark.filterwarnings("ignore::latalign.UnrelatedPairsWarning")  # the targets are noise
 def test_the_leverage_is_that_of_new_rows_where_the_penalty_is_large(rng):
     """What moves the mean of few rows is then far more than where a row lies, and the same for all."""
     X = rng.normal(size=(1020, 64)) * np.geomspace(0.1, 10, 1020)[rng.permutation(1020), None]
@@ -243,6 +275,12 @@ class TestBadInput:
         found = Uncertainty([0.0], [[1.0]], [0.5], [[1.0]], [1.0, 2.0])
         with pytest.raises(ValueError, match="a level above 0 and below 1"):
             found.quantile(level)
+
+    @pytest.mark.parametrize("level", ["a", None, True])
+    def test_a_level_that_is_no_number(self, level):
+        found = Uncertainty([0.0], [[1.0]], [0.5], [[1.0]], [1.0, 2.0])
+        with pytest.raises(TypeError, match=f"needs a number as the level; got {level!r}"):
+            found.radius([[1.0]], level)
 
     def test_pairs_that_do_not_fit(self, rng):
         X, Y = problem(rng, 30, 4)

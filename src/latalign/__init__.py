@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from latalign.parts import apply_folder
     from latalign.power_law import PowerLaw
     from latalign.row_estimators import AutoAligner, RetrievalAligner
+    from latalign.shifting import Shift
     from latalign.streamed import compare_files, evaluate_files, fit_files
     from latalign.unpaired.finding import UnpairedFit, fit_unpaired
     from latalign.unpaired.labels import LabelsFit, fit_from_labels
@@ -114,6 +115,7 @@ __all__ = [
     "ScoreCalibration",
     "SharedEvidence",
     "SharedSpace",
+    "Shift",
     "ShrunkAligner",
     "SimilarityAligner",
     "StitchingEvidence",
@@ -167,6 +169,7 @@ __all__ = [
 _ROW_ESTIMATORS = ("AutoAligner", "RetrievalAligner")
 _LATER = {
     "auditing": ("Audit", "Suspicion", "audit"),
+    "shifting": ("Shift",),
     "calibration": ("calibrate",),
     "closest_points": ("IcpFit", "icp"),
     "comparison": ("Comparison", "compare"),

@@ -45,6 +45,9 @@ class BaseAligner(
 ):
     """What all aligners share. Abstract: use one of the classes below.
 
+    They do not look whether the pairs are related, as `latalign.fit` does: a grid search would say it a hundred times.
+    `latalign.audit` tells, and a score near zero.
+
     Attributes
     ----------
     map_ : AffineMap

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import numpy as np
@@ -13,19 +13,19 @@ from scipy.special import bdtrc, ndtri
 from latalign._linalg import squared_distances
 from latalign._validation import Array, Pairs, as_generator
 from latalign.evidence import plain
-from latalign.moments import moments_of_pairs
-from latalign.paths import best_alpha
 from latalign.relation import INDISTINGUISHABLE, relation_p_value
 from latalign.robust import Weighed, normal_scores, spreads_above, weighed
 from latalign.select import groups_of
+from latalign.shifting import Shift, at_offsets, offsets_of, shifts_of
 
 _FEWEST = 10
-# Offsets by which all rows may be shifted, each held against the pairs as they are.
-_OFFSETS = (1, -1, 2, -2, 3, -3)
 # A row is suspicious only where so many of the other rows' targets are nearer than its own.
 _NEARER = 0.05
 _OTHERS = 2000
 _CHANCE = 0.01
+# Of rows without their own target a quarter have a share of nearer ones beyond that, and of others hardly any.
+_UPPER = 0.75
+_TOLERATED = 0.2
 # A target belongs to a row where it is so much likelier than the next one: the logarithm of the ratio.
 _CLEAR = 5.0
 _NOWHERE = 1e150  # farther than any row that is looked for
@@ -70,8 +70,13 @@ class Audit:
     r2 : float
         The share of the target's spread that a map explains of rows left out of its fit, suspicious rows
         aside.
-    shift : int
-        The offset by which all rows, or most of them, seem shifted: the target of row i is row i + shift.
+    mismatched : float
+        About which share of the rows do not have their own target, told by how many of them are nearer to most
+        other rows' targets. Too large where the spaces have little in common. It also tells of rows that are
+        too many to be named: those that are suspicious are judged by the nearer half of all rows.
+    shifts : tuple of Shift
+        The runs of rows that seem shifted, in order: from ``start`` to before ``stop`` the target of row i is
+        row i + ``offset``, of three at most. What begins in the middle begins where a row was put in, or lost.
     suspicions : tuple of Suspicion
         The rows that do not seem to correspond, by number.
     false_positive_rate : float
@@ -84,10 +89,25 @@ class Audit:
     rows: int
     p_value: float
     r2: float
-    shift: int
+    mismatched: float
+    shifts: tuple[Shift, ...]
     suspicions: tuple[Suspicion, ...]
     false_positive_rate: float
     conflicts: tuple[tuple[int, ...], ...]
+
+    @property
+    def shift(self) -> int:
+        """The offset by which all rows, or most of them, seem shifted; 0 where there is none."""
+        lengths = {one.offset: 0 for one in self.shifts}
+        for one in self.shifts:
+            lengths[one.offset] += one.stop - one.start
+        return next((offset for offset, rows in lengths.items() if 2 * rows > self.rows), 0)
+
+    @property
+    def mostly_mismatched(self) -> bool:
+        """Whether more than a fifth of the rows do not have their own target, beyond chance."""
+        beyond = round((1 - _UPPER) * self.mismatched * self.rows)
+        return bool(bdtrc(beyond - 1, self.rows, (1 - _UPPER) * _TOLERATED) < _CHANCE)
 
     @property
     def suspicious(self) -> NDArray[np.intp]:
@@ -107,13 +127,15 @@ class Audit:
     def sound(self) -> bool:
         """Whether nothing is wrong.
 
-        That is: the pairs are related and not shifted, and of the suspicious rows there are no more than by
-        chance, none of which has its target elsewhere or is in conflict with another.
+        That is: the pairs are related, no rows are shifted, no more than a fifth of them are without their own
+        target, and of the suspicious rows there are no more than by chance, none of which has its target
+        elsewhere or is in conflict with another.
         """
         copied = {row for rows in self.conflicts for row in rows}
         certain = any(one.belongs_to is not None or one.row in copied for one in self.suspicions)
         by_chance = bdtrc(len(self.suspicions) - 1, self.rows, self.false_positive_rate) > _CHANCE
-        return bool(not self.p_value > INDISTINGUISHABLE and self.shift == 0 and by_chance and not certain)
+        related = not self.p_value > INDISTINGUISHABLE and not self.mostly_mismatched
+        return bool(related and not self.shifts and by_chance and not certain)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values; NaN becomes null."""
@@ -123,7 +145,9 @@ class Audit:
                 "sound": self.sound,
                 "p_value": self.p_value,
                 "r2": self.r2,
+                "mismatched": self.mismatched,
                 "shift": self.shift,
+                "shifts": [asdict(one) for one in self.shifts],
                 "false_positive_rate": self.false_positive_rate,
                 "suspicious": [
                     {
@@ -154,6 +178,9 @@ def audit(
     suspicious where the distance is beyond what genuine pairs would have once in ``1 / false_positive_rate``
     times, judged by the nearer half of all rows, and where more than a twentieth of the other rows'
     targets are nearer than its own.
+
+    Where half of the pairs or more do not correspond, the nearer half is no measure any more, and the rows are not
+    named; `Audit.mismatched` tells that there are many, and `Audit.shifts` where they are only shifted.
 
     Parameters
     ----------
@@ -210,59 +237,69 @@ def audit(
         if not np.ptp(rows, axis=0).any():
             raise ValueError(f"audit needs rows that differ; all {len(rows)} rows of the {side} are the same")
     p_value = relation_p_value(pairs, rng)
-    shift = _shift(pairs, rng)
-    trusted = weighed(_shifted(pairs, shift))
+    shifts = shifts_of(pairs, rng)
+    left_out = _LeftOut.of(pairs, offsets_of(shifts, len(pairs)))
+    own, nearer = _nearness(pairs, left_out, rng)
+    mismatched = min(float((nearer > _UPPER).mean()) / (1 - _UPPER), 1.0)
     found: tuple[Suspicion, ...] = ()
-    if (
-        shift != 0 or not p_value > INDISTINGUISHABLE
-    ):  # else there are no genuine pairs to hold others against
-        found = _suspicions(pairs, trusted, shift, false_positive_rate, rng)
-    conflicts = tuple(_conflicts(pairs))
-    return Audit(len(pairs), p_value, trusted.r2, shift, found, false_positive_rate, conflicts)
+    if shifts or not p_value > INDISTINGUISHABLE:  # else there are no genuine pairs to hold others against
+        found = _suspicions(pairs, left_out, own, nearer, false_positive_rate)
+    r2, conflicts = left_out.trusted.r2, tuple(_conflicts(pairs))
+    return Audit(len(pairs), p_value, r2, mismatched, shifts, found, false_positive_rate, conflicts)
 
 
-def _shift(pairs: Pairs, rng: np.random.Generator) -> int:
-    """Return the offset at which most pairs are related; 0 unless another is clearly the better one."""
-    if len(pairs) < _FEWEST + max(_OFFSETS):
-        return 0
-    explained = {offset: _explained(pairs, offset) for offset in (0, *_OFFSETS)}
-    best = max(explained, key=lambda offset: explained[offset])
-    if explained[best] <= 2 * max(explained[0], 0.0):
-        return 0
-    return best if relation_p_value(_shifted(pairs, best), rng) * len(_OFFSETS) < _CHANCE else 0
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class _LeftOut:
+    """The fit in which pairs that do not fit the others count nothing, and every row's place in it.
+
+    Attributes
+    ----------
+    trusted : Weighed
+        Of the rows that have a target at their offset.
+    offset, weight : (n,) array
+        Of all rows; those without a target are in no fit.
+    """
+
+    trusted: Weighed
+    offset: NDArray[np.intp]
+    weight: Array
+
+    @staticmethod
+    def of(pairs: Pairs, offset: NDArray[np.intp]) -> _LeftOut:
+        """Fit to the targets at the offsets of the rows."""
+        aligned, kept = at_offsets(pairs, np.arange(len(pairs)), offset)
+        trusted = weighed(aligned)
+        weight = np.zeros(len(pairs))
+        weight[kept] = trusted.weight
+        return _LeftOut(trusted, offset, weight)
+
+    def mapped(self, pairs: Pairs, rows: NDArray[np.intp]) -> Array:
+        """Return what rows of the source are mapped to by the fit without them."""
+        targets = pairs.target[np.clip(rows + self.offset[rows], 0, len(pairs) - 1)]
+        return self.trusted.fit.without(Pairs(pairs.source[rows], targets, self.weight[rows], pairs.caller))[
+            0
+        ]
 
 
-def _explained(pairs: Pairs, offset: int) -> float:
-    """Return the share of the target's spread that a map explains of rows left out, at an offset."""
-    some = _shifted(pairs, offset).take(slice(0, _OTHERS))
-    moments = moments_of_pairs(some, grams="source")
-    spread = moments.yy_diagonal.sum() / (moments.weight * moments.dim_target)
-    return 1 - best_alpha(moments, some)[1] / float(spread) if spread > 0 else 0.0
-
-
-def _shifted(pairs: Pairs, offset: int) -> Pairs:
-    """Return the pairs of row i of the source and row i + offset of the target; those at the ends have none."""
-    count = len(pairs) - abs(offset)
-    source = slice(max(-offset, 0), max(-offset, 0) + count)
-    target = slice(max(offset, 0), max(offset, 0) + count)
-    return Pairs(pairs.source[source], pairs.target[target], None, pairs.caller)
-
-
-def _suspicions(
-    pairs: Pairs, trusted: Weighed, shift: int, rate: float, rng: np.random.Generator
-) -> tuple[Suspicion, ...]:
-    """Return the rows that are far from their own target and not much nearer to it than to others."""
-    weight = np.zeros(len(pairs))  # the rows at the ends of shifted pairs are in no fit
-    start = max(-shift, 0)
-    weight[start : start + len(trusted.weight)] = trusted.weight
+def _nearness(pairs: Pairs, left_out: _LeftOut, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return how far every row is from its own target, and the share of others that are nearer."""
     others = np.sort(rng.permutation(len(pairs))[:_OTHERS])
     own, nearer = np.empty(len(pairs)), np.empty(len(pairs))
     for rows in _blocks(len(pairs), len(others)):
-        mapped = _mapped(pairs, trusted, weight, shift, rows)
+        mapped = left_out.mapped(pairs, rows)
         own[rows] = np.linalg.norm(pairs.target[rows] - mapped, axis=1)
         closer = np.sqrt(squared_distances(mapped, pairs.target[others])) < own[rows, None]
         closer &= rows[:, None] != others
         nearer[rows] = closer.sum(axis=1) / np.maximum((rows[:, None] != others).sum(axis=1), 1)
+    return own, nearer
+
+
+def _suspicions(
+    pairs: Pairs, left_out: _LeftOut, own: Array, nearer: Array, rate: float
+) -> tuple[Suspicion, ...]:
+    """Return the rows that are far from their own target and not much nearer to it than to others."""
+    trusted = left_out.trusted
     scores = normal_scores(trusted.distance)
     limit = float(-ndtri(rate))
     wrong = np.flatnonzero((spreads_above(scores, normal_scores(own)) > limit) & (nearer > _NEARER))
@@ -270,7 +307,7 @@ def _suspicions(
     usual = float(np.median(trusted.distance))
     clear = np.sqrt(2 * _CLEAR) * usual / np.sqrt(pairs.target.shape[1])
     for places in _blocks(len(wrong), len(wrong)):
-        mapped = _mapped(pairs, trusted, weight, shift, wrong[places])
+        mapped = left_out.mapped(pairs, wrong[places])
         far = np.sqrt(squared_distances(mapped, pairs.target[wrong]))
         far = np.column_stack((far, np.full(len(places), _NOWHERE)))
         far[np.arange(len(places)), places] = _NOWHERE
@@ -283,12 +320,6 @@ def _suspicions(
         Suspicion(int(row), float(own[row] / usual) if usual > 0 else np.inf, float(nearer[row]), other)
         for row, other in zip(wrong, (int(b) if b >= 0 else None for b in belongs), strict=True)
     )
-
-
-def _mapped(pairs: Pairs, trusted: Weighed, weight: Array, shift: int, rows: NDArray[np.intp]) -> Array:
-    """Return what rows of the source are mapped to by the fit without them."""
-    targets = pairs.target[np.clip(rows + shift, 0, len(pairs) - 1)]
-    return trusted.fit.without(Pairs(pairs.source[rows], targets, weight[rows], pairs.caller))[0]
 
 
 def _blocks(rows: int, width: int) -> Iterator[NDArray[np.intp]]:

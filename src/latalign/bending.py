@@ -114,9 +114,8 @@ def local_retrieval(
     check_solvable(total)
     rng = as_generator(random_state, "local_retrieval")
     if alpha == "auto":
-        by = "mrr" if scoring == "mse" else scoring
-        count = default_folds(pairs, by) if n_folds is None else n_folds
-        found = _chosen(total, Folds.of(pairs, count, rng, grams="both"), by)
+        count = default_folds(pairs, scoring) if n_folds is None else n_folds
+        found = _chosen(total, Folds.of(pairs, count, rng, grams="both"), scoring)
     else:
         found = _bent(total, checked_alpha(alpha), pairs, *_kernels(total, pairs))
     warn_if_unrelated(pairs)

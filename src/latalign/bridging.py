@@ -17,6 +17,7 @@ from latalign.evidence import IllConditionedWarning
 from latalign.fitting import fit
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
+from latalign.relation import UnrelatedPairsWarning
 from latalign.searching import Index, among, relevant_ranks
 from latalign.select import fold_of_groups, groups_of
 
@@ -173,6 +174,7 @@ def _fitted(method: str, source: Rows, target: Rows) -> AffineMap:
     with warnings.catch_warnings():
         # What a map does to directions that the anchors do not show is judged on held-out anchors.
         warnings.simplefilter("ignore", IllConditionedWarning)
+        warnings.simplefilter("ignore", UnrelatedPairsWarning)  # `verdict` has said it of all of them
         return fit(source, target, method, scoring="recall@10")
 
 

@@ -11,6 +11,7 @@ Statistics 49 (2021) 486-507: errors of rows left out.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -20,12 +21,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from latalign._linalg import EPS, eigh
 from latalign._validation import Array, Pairs, as_generator
+from latalign.evidence import IllConditionedWarning
 from latalign.fitting import solve_folds
 from latalign.leave_one_out import LeaveOneOut
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
 from latalign.moments import Moments, all_but_one, moments_of_pairs, summed
 from latalign.paths import alpha_grid, best_alpha
+from latalign.relation import warn_if_unrelated
 from latalign.robust import downweighted
 from latalign.select import Folds, distinct
 from latalign.uncertainty import Uncertainty
@@ -38,6 +41,7 @@ _SMALLEST = 1e-12  # variance, relative to that of the median leverage
 _BLOCK_ROWS = 2048
 # Of so many rows at most, and where it takes a second or so, the choices of a method are made anew without each.
 _FEW_ROWS, _BUDGET = 100, 1e9
+_TOLD_FROM = 1.25  # pairs a dimension
 _ROWS = 20_000  # what more rows would add to the errors' distribution is little
 
 Errors = tuple[Array, Array]
@@ -90,6 +94,14 @@ def calibrate(
         If shapes do not fit each other or the map, values are not finite, there are fewer than ten
         different pairs, or the map was not found by one of the methods and `heldout` is not said.
 
+    Warns
+    -----
+    IllConditionedWarning
+        If "linear" or "affine" has fewer than 1¼ pairs a source dimension: such a map changes with every pair, so
+        that maps without some of them say little of it.
+    UnrelatedPairsWarning
+        As in `latalign.fit`.
+
     Examples
     --------
     >>> import numpy as np
@@ -116,6 +128,7 @@ def calibrate(
             "Take another method, or latalign.calibrate_scores for its cosines."
         )
     pairs.require_finite()
+    warn_if_unrelated(pairs)
     rng = as_generator(random_state, "calibrate")
     if robust:
         pairs, _ = downweighted(pairs, plain=map_.method in METHODS and METHODS[map_.method].plain)
@@ -128,6 +141,7 @@ def calibrate(
         alpha = best_alpha(moments)[0]
         errors = _given(map_, pairs, some, alpha)
     elif map_.method in METHODS and map_.evidence is not None:
+        _warn_near_threshold(map_, len(pairs))
         alpha, errors = _left_out(map_, pairs, some, rng)
     else:
         raise ValueError(
@@ -140,8 +154,20 @@ def calibrate(
     # Errors of rows left out have those of the coefficients in common: where few rows are left to tell them
     # apart by, their spread is itself uncertain, as it is to Student, and with hardly any left they are all about
     # one number. A map that no row was in has none.
-    freedom = np.inf if heldout else _freedom(moments.count, errors[1], weight)
+    freedom = np.inf if heldout else _freedom(moments.count, map_.dim_source, errors[1], weight)
     return replace(map_, uncertainty=_uncertainty(moments, alpha, *errors, weight, freedom))
+
+
+def _warn_near_threshold(map_: AffineMap, count: int) -> None:
+    """Warn where maps of fewer pairs say little of plain least squares."""
+    if METHODS[map_.method].plain and count < _TOLD_FROM * map_.dim_source:
+        warnings.warn(
+            f"calibrate: {map_.method!r} has {count} pairs for {map_.dim_source} source dimensions. With fewer than "
+            f"{_TOLD_FROM} a dimension, plain least squares changes with every pair, and regions may hold far fewer "
+            'rows than they say. Use method="ridge", or give pairs that the map was not fitted to (heldout=True).',
+            IllConditionedWarning,
+            stacklevel=3,
+        )
 
 
 def _left_out(
@@ -246,9 +272,14 @@ def _root(moments: Moments, alpha: float) -> Array:
     return (vectors[:, kept] / np.sqrt(values[kept] + alpha)) @ vectors[:, kept].T
 
 
-def _freedom(count: int, leverage: Array, weight: Array) -> float:
-    """Return how many of the rows are left to tell the spread of the errors by, the coefficients told."""
-    return max(count - 1 - count * float(np.average(leverage / (1 + leverage), weights=weight)), 1.0)
+def _freedom(count: int, dim: int, leverage: Array, weight: Array) -> float:
+    """Return how many of the rows are left to tell the spread of the errors by, the coefficients told.
+
+    With no more rows than dimensions what a row has in no other's direction is its own error: half of the rows are
+    taken to tell.
+    """
+    left = count - 1 - count * float(np.average(leverage / (1 + leverage), weights=weight))
+    return max(left, 1.0 if count > dim else count / 2)
 
 
 def _uncertainty(

@@ -237,7 +237,7 @@ def _check(method: str, given: Mapping[str, Any], neighbors: str, max_iterations
             "icp needs a method that is fitted without a choice among candidates, whose partners would be "
             f'their own; got {method!r}. Name another than "auto", and for "low_rank" its rank, for "shrunk" its alpha.'
         )
-    check_call(method, given, "mse")
+    check_call(method, given)
     require_least_squares(method, "icp")
     if neighbors not in ("mutual", "one-sided"):
         raise ValueError(f'icp: neighbors is "mutual" or "one-sided"; got {neighbors!r}')

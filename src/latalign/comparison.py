@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
@@ -143,6 +144,11 @@ def compare(
         If shapes do not fit, there are fewer than two pairs, a side is constant, values are not finite, or a
         parameter is out of range.
 
+    Warns
+    -----
+    UserWarning
+        If there are no more than `k` different rows, so that `mutual_knn` says nothing.
+
     References
     ----------
     The measures: `latalign.metrics.likeness`.
@@ -198,6 +204,12 @@ def comparison(
         require_spread(moments.source_varies, moments.source_mean, total.count, side, "compare")
     baseline = baseline_error(folds)
     some, _ = distinct(some)
+    if k >= len(some):
+        warnings.warn(
+            f"compare: no more than k={k} different rows are measured ({len(some)}), so all are each other's "
+            "neighbors and mutual_knn is NaN. Give a smaller k, or more rows.",
+            stacklevel=3,
+        )
     return Comparison(
         rows=total.count,
         dim_source=total.dim_source,

@@ -27,9 +27,12 @@ from latalign._linalg import EPS
 from latalign._validation import Array, Pairs, as_generator
 from latalign.curve_results import CurveCheck, CurvePoint, Forecast, LearningCurve, Saving
 from latalign.fitting import check_call, given_parameters, require_least_squares, solve_folds
+from latalign.methods import METHODS
 from latalign.metrics import mean_squared_error
 from latalign.moments import Moments, Precision, summed
 from latalign.power_law import PowerLaw, fitted
+from latalign.relation import warn_if_unrelated
+from latalign.robust import downweighted
 from latalign.select import Folds, folds_for, groups_of
 from latalign.solvable import check_solvable, require_moments
 
@@ -57,6 +60,7 @@ def learning_curve(
     reflection: bool | None = None,
     n_repeats: int = 10,
     precision: Precision = "double",
+    robust: bool = False,
     random_state: int | np.random.Generator | None = 0,
 ) -> LearningCurve:
     """Measure how the held-out error of a recipe falls with the number of anchors, and extrapolate it.
@@ -77,6 +81,10 @@ def learning_curve(
         Nestings: 2 or more.
     precision : {"double", "fast"}
         As in `latalign.fit`.
+    robust : bool
+        Whether pairs that do not seem to correspond count less, or nothing, as in `latalign.fit`. The weights are
+        found once, from all pairs, and hold for those that are held out as well. Pairs that count nothing are not
+        among the numbers of anchors.
     random_state : int, Generator or None
         Draws the pieces and the nestings.
 
@@ -88,6 +96,11 @@ def learning_curve(
     ------
     TypeError, ValueError
         As in `latalign.fit`; or if there are fewer than 40 different pairs.
+
+    Warns
+    -----
+    UnrelatedPairsWarning
+        As in `latalign.fit`.
 
     Notes
     -----
@@ -109,11 +122,14 @@ def learning_curve(
     """
     pairs = Pairs.of(X, Y, caller="learning_curve")
     given = given_parameters(alpha=alpha, rank=rank, reflection=reflection)
-    check_call(method, given, "mse", caller="learning_curve")
+    check_call(method, given, caller="learning_curve")
     require_least_squares(method, "learning_curve")
     _require_repeats(n_repeats, "learning_curve")
     rng = as_generator(random_state, "learning_curve")
     pairs.require_finite()
+    warn_if_unrelated(pairs)
+    if robust:
+        pairs, _ = downweighted(pairs, plain=method in METHODS and METHODS[method].plain)
     different = int(groups_of(pairs).max()) + 1
     if different < _LEAST_PAIRS:
         raise ValueError(
@@ -122,7 +138,7 @@ def learning_curve(
         )
     dims = pairs.source.shape[1], pairs.target.shape[1]
     pieces = Folds.of(pairs, _n_pieces(*dims), rng, precision=precision).moments
-    return _curve(pieces, method, given, n_repeats, rng)
+    return _curve(pieces, method, given, n_repeats, rng, "learning_curve")
 
 
 def learning_curve_moments(
@@ -170,7 +186,7 @@ def learning_curve_moments(
     """
     require_moments(pieces, "learning_curve_moments")
     given = given_parameters(alpha=alpha, rank=rank, reflection=reflection)
-    check_call(method, given, "mse", caller="learning_curve_moments")
+    check_call(method, given, caller="learning_curve_moments")
     require_least_squares(method, "learning_curve_moments")
     _require_repeats(n_repeats, "learning_curve_moments")
     rng = as_generator(random_state, "learning_curve_moments")
@@ -187,7 +203,7 @@ def learning_curve_moments(
             f"learning_curve_moments needs sets of about equally many pairs; one of {len(pieces)} has {largest} of the "
             f"{count} pairs. Cut them again, at random."
         )
-    return _curve(pieces, method, given, n_repeats, rng)
+    return _curve(pieces, method, given, n_repeats, rng, "learning_curve_moments")
 
 
 def _curve(
@@ -196,10 +212,11 @@ def _curve(
     given: Mapping[str, Any],
     n_repeats: int,
     rng: np.random.Generator,
+    caller: str,
 ) -> LearningCurve:
     """Measure, fit the law, and hold it against itself."""
     total = summed(pieces)
-    check_solvable(total)
+    check_solvable(total, caller)
     variance = float(total.yy_diagonal.mean() / total.weight)
     sizes = _sizes(len(pieces), total.count)
     anchors, errors, chosen = _measured(pieces, sizes, method, given, n_repeats, rng)

@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latalign._validation import Array, as_rows, require_finite
+from latalign._validation import Array, Rows, as_rows, require_finite
 from latalign.maps import Normalize
 
 # Thresholds lie far out, among the few highest scores: half of the levels are about the middle, and half
@@ -77,7 +77,8 @@ def calibrate_scores(
     TypeError
         If the arrays do not hold real numbers.
     ValueError
-        If shapes do not fit, values are not finite, or there is no pair of a query and a stored row.
+        If shapes do not fit, values are not finite, a mapped or native row is zero (it has no cosine; a stored
+        one has 0 with all), or there is no pair of a query and a stored row.
 
     Examples
     --------
@@ -100,6 +101,8 @@ def calibrate_scores(
         raise ValueError(f"calibrate_scores needs an index, or at least 2 pairs; got {len(y)} pairs")
     for name, rows in (("mapped", x), ("native", y), ("index", stored)):
         require_finite(rows, f"calibrate_scores: {name}")
+        if name != "index":
+            _require_directions(rows, name)
     queries, rows = _spread(len(x), _QUERIES), _spread(len(stored), _SEARCHED_ROWS)
     kept = np.ones((len(queries), len(rows)), np.bool_)
     if index is None:
@@ -114,6 +117,17 @@ def calibrate_scores(
     )
     scores = (Normalize()(side[queries].astype(np.float64)) @ against for side in (x, y))
     return ScoreCalibration(*(np.quantile(values[kept], levels) for values in scores))
+
+
+def _require_directions(rows: Rows, name: str) -> None:
+    """Raise a ValueError that names the rows which are zero, if there are any."""
+    zero = np.flatnonzero(~rows.any(axis=1))
+    if len(zero):
+        first = ", ".join(map(str, zero[:5])) + (", …" if len(zero) > 5 else "")
+        raise ValueError(
+            f"calibrate_scores: {name} needs rows that have a direction; {len(zero)} of {len(rows)} are zero "
+            f"(rows {first}), and have no cosine. Leave them out."
+        )
 
 
 def _spread(count: int, most: int) -> NDArray[np.intp]:

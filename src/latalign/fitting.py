@@ -13,7 +13,7 @@ from latalign._validation import Pairs, as_generator
 from latalign.maps import AffineMap
 from latalign.methods import METHODS, method_named
 from latalign.moments import Moments, Precision, moments_of_pairs, summed
-from latalign.relation import warn_if_unrelated
+from latalign.relation import warn_if_unclear, warn_if_unrelated
 from latalign.robust import downweighted
 from latalign.select import (
     ROUNDING_OF_SCORES,
@@ -42,7 +42,7 @@ def fit(
     rank: int | Literal["auto"] | None = None,
     reflection: bool | None = None,
     power: float | Literal["auto"] | None = None,
-    scoring: Scoring = "mse",
+    scoring: Scoring | None = None,
     n_folds: int | None = None,
     precision: Precision = "double",
     robust: bool = False,
@@ -72,9 +72,10 @@ def fit(
         Whether the rigid family may reflect; it may unless told otherwise.
     power : float or "auto", optional
         That of the correlations in "retrieval"; by held-out retrieval unless given.
-    scoring : {"mse", "cosine", "recall@1", "recall@10", "mrr"}
-        What "auto" selects by. With few anchors they disagree: choose by what the map is for. "retrieval"
-        takes part where the score is one of rows; named, it chooses by "mrr" unless by another.
+    scoring : {"mse", "cosine", "recall@1", "recall@10", "mrr"}, optional
+        What "auto" selects by, "mse" unless given. With few anchors they disagree: choose by what the map is
+        for. "retrieval" takes part where the score is one of rows; named, it chooses by "mrr" unless another
+        of those is given.
     n_folds : int, optional
         Folds of the cross-validation: 5 unless given, and 20 of up to 200 pairs where squares are what
         counts (fewer in very wide spaces, whose moments would fill the memory).
@@ -106,7 +107,8 @@ def fit(
         If the anchors leave directions undetermined and nothing regularises; with the remedy.
     UnrelatedPairsWarning
         If the pairs cannot be told from shuffled ones (p > 0.05), by a permutation test on up to 4096 of
-        them; of fewer than ten different pairs nothing is said.
+        them; of fewer than ten different pairs nothing is said. And if a robust fit has too few pairs to tell
+        which of them correspond.
 
     References
     ----------
@@ -134,7 +136,10 @@ def fit(
     fitted = fit_pairs(weighed, method, given, scoring=scoring, n_folds=n_folds, precision=precision, rng=rng)
     warn_if_undetermined(fitted)
     warn_if_unrelated(pairs)
-    return fitted if record is None else with_robust(fitted, record)
+    if record is None:
+        return fitted
+    warn_if_unclear(record, "fit")
+    return with_robust(fitted, record)
 
 
 def fit_pairs(
@@ -142,7 +147,7 @@ def fit_pairs(
     method: str,
     given: Mapping[str, Any],
     *,
-    scoring: Scoring,
+    scoring: Scoring | None,
     n_folds: int | None,
     precision: Precision,
     rng: np.random.Generator,
@@ -206,7 +211,7 @@ def fit_moments(
     """
     require_moments(folds, "fit_moments")
     given = given_parameters(alpha=alpha, rank=rank, reflection=reflection, power=power)
-    check_call(method, given, "mse")
+    check_call(method, given)
     fitted = solve_folds(method, folds, given)
     warn_if_undetermined(fitted)
     return fitted
@@ -266,9 +271,11 @@ def _penalized_by_folds(
     return {**given, "alpha": validated(folds, [METHODS["ridge"]])[0].candidate.alpha}
 
 
-def check_call(method: str, given: Mapping[str, Any], scoring: str, caller: str = "fit") -> None:
-    """Raise a ValueError for an unknown method or scoring, or a parameter that the method does not have."""
-    if scoring not in SCORINGS:
+def check_call(
+    method: str, given: Mapping[str, Any], scoring: str | None = None, caller: str = "fit"
+) -> None:
+    """Raise a ValueError for an unknown method or scoring, or a parameter or scoring that the method does not have."""
+    if scoring is not None and scoring not in SCORINGS:
         raise ValueError(f"{caller}: scoring is one of {', '.join(SCORINGS)}; got {scoring!r}")
     if method == "auto":
         if given:
@@ -277,6 +284,11 @@ def check_call(method: str, given: Mapping[str, Any], scoring: str, caller: str 
             )
         return
     parameters = method_named(method).parameters
+    if scoring == "mse" and method_named(method).ranks:
+        raise ValueError(
+            f"{caller}: of {method!r} squared errors say nothing; it chooses by {', '.join(SCORINGS[1:])}. Leave "
+            'scoring out for "mrr".'
+        )
     for name in given:
         if name not in parameters:
             takes = ", ".join(parameters) or "no parameter"
@@ -303,14 +315,14 @@ def given_parameters(**parameters: Any) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def score_of_rows(method: str, given: Mapping[str, Any], scoring: Scoring) -> Scoring | None:
+def score_of_rows(method: str, given: Mapping[str, Any], scoring: Scoring | None) -> Scoring | None:
     """Return the score of held-out rows by which something is chosen; None where there is no such choice."""
     if method == "auto":
         return None if scoring == "mse" else scoring
     row = METHODS[method]
     if not row.ranks or not any(row.is_open(name, given) for name in row.parameters):
         return None
-    return "mrr" if scoring == "mse" else scoring
+    return "mrr" if scoring is None else scoring
 
 
 def choose_by_rows(

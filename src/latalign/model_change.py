@@ -14,12 +14,14 @@ from scipy.stats import bootstrap, norm
 from latalign._validation import as_generator
 from latalign.bridging import BRIDGE, DOCUMENTS, Crossing, Tried, chosen
 from latalign.crowding import csls_relevant_ranks, index_hubness
+from latalign.relation import warn_if_unrelated
 from latalign.relevance import Case, Truth, checked, truth_of, without_tested
 from latalign.searching import relevant_ranks
 from latalign.verdicts import MAPS, Choice, Interval, Option, OptionName, Verdict
 
 _CONFIDENCE = 0.95
 _POWER = 0.8
+_MADE_UP = (-1.0, 1.0)  # two queries, which each side wins outright
 
 Found = Mapping[OptionName, "_Figures"]
 
@@ -86,6 +88,11 @@ def verdict(
         index are not unique, a query has no relevant row, neither `relevant` nor `new_index` is given, there
         are fewer than two queries, or too few anchors are left to fit and to choose by.
 
+    Warns
+    -----
+    UnrelatedPairsWarning
+        If the anchors cannot be told from shuffled ones, as in `latalign.fit`.
+
     Notes
     -----
     A zero vector has a cosine of 0 with any other: such a query finds nothing, such a document is not
@@ -119,6 +126,7 @@ def verdict(
     case = checked(old_anchors, new_anchors, old_index, old_queries, new_queries, new_index)
     truth = truth_of(case, relevant, index_ids)
     anchors = without_tested(case, truth)
+    warn_if_unrelated(anchors)
     maps: dict[OptionName, tuple[Crossing, tuple[Tried, ...]]] = {
         "bridge": chosen(BRIDGE, anchors, case.old_index, rng),
         "documents": chosen(DOCUMENTS, anchors, case.old_index, rng),
@@ -150,7 +158,7 @@ class _Resampling:
     def mean(self, values: NDArray[np.float64]) -> Interval:
         """Return the mean of differences between −1 and 1, with its interval."""
         interval = bootstrap(
-            (np.concatenate([values, [-1.0, 1.0]]),),
+            (np.concatenate([values, _MADE_UP]),),
             np.mean,
             n_resamples=self.count,
             batch=max(1, (1 << 22) // len(values)),
@@ -234,8 +242,12 @@ def _option(
 
 
 def _needed(more: NDArray[np.float64], gain: Interval) -> int | None:
-    """Return how many queries would bring the interval off zero if the gain is what it seems."""
+    """Return how many queries would bring the interval off zero if the gain is what it seems: more than these.
+
+    Their spread is that with the made-up ones, as the interval has it: a few queries that all agree have none.
+    """
     if not gain.low <= 0 <= gain.high or gain.value == 0:
         return None
     z = norm.ppf((1 + _CONFIDENCE) / 2) + norm.ppf(_POWER)
-    return math.ceil(float((z * more.std(ddof=1) / gain.value) ** 2))
+    spread = np.concatenate([more, _MADE_UP]).std(ddof=1)
+    return max(math.ceil(float((z * spread / gain.value) ** 2)), len(more) + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,8 +12,8 @@ from latalign._validation import Pairs
 from latalign.permutation import permutation_p_value
 from latalign.select import keys_of
 
-DOUBTFUL, INDISTINGUISHABLE = 0.01, 0.05
-"""The p-values above which pairs look unrelated, and are not to be told from shuffled ones."""
+INDISTINGUISHABLE = 0.05
+"""The p-value above which pairs are not to be told from shuffled ones."""
 
 # Fewer different pairs say nothing for certain. Of many, a few hundred settle nearly every case; only where
 # they leave a doubt are more looked at.
@@ -20,10 +21,11 @@ _FEW_ROWS = 10
 _ROWS = (256, 4096)
 _CLEAR = 1e-6
 _KEYED_ROWS = 1024
+_MOSTLY = 0.95  # of the pairs that count in a robust fit should be nearer than nearly all other pairings
 
 
 class UnrelatedPairsWarning(UserWarning):
-    """The pairs cannot be told, or hardly, from pairs whose rows were shuffled."""
+    """The pairs cannot be told from pairs whose rows were shuffled: all of them together, or each of them."""
 
 
 def relation_p_value(pairs: Pairs, rng: np.random.Generator | None = None) -> float:
@@ -67,12 +69,10 @@ def _different(pairs: Pairs, index: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def require_related(X: ArrayLike, Y: ArrayLike, caller: str, remedy: str) -> None:
-    """Raise a ValueError where pairs cannot be told from shuffled ones; warn where they look unrelated."""
+    """Raise a ValueError where pairs cannot be told from shuffled ones."""
     p_value = relation_p_value(Pairs.of(X, Y, caller=caller))
     if p_value > INDISTINGUISHABLE:
         raise ValueError(f"{unrelated(caller, p_value)} {remedy}")
-    if p_value > DOUBTFUL:
-        warnings.warn(unrelated(caller, p_value), UnrelatedPairsWarning, stacklevel=2)
 
 
 def warn_if_unrelated(pairs: Pairs, rng: np.random.Generator | None = None) -> None:
@@ -82,11 +82,22 @@ def warn_if_unrelated(pairs: Pairs, rng: np.random.Generator | None = None) -> N
         warnings.warn(unrelated(pairs.caller, p_value), UnrelatedPairsWarning, stacklevel=3)
 
 
+def warn_if_unclear(record: Mapping[str, float], caller: str) -> None:
+    """Warn where a robust fit had too few pairs to tell which of them correspond."""
+    if record["clear"] < _MOSTLY:
+        warnings.warn(
+            f"{caller}: a robust fit could tell of {record['clear']:.0%} of the pairs that count, and there are "
+            f"{record['pairs']:.0f}, that they are nearer to each other than to others'. Wrong pairs may be among the "
+            'rest. Give more pairs, four a dimension or more, or check these; method="rigid" suffers least.',
+            UnrelatedPairsWarning,
+            stacklevel=3,
+        )
+
+
 def unrelated(caller: str, p_value: float) -> str:
     """Return what is to be said of pairs with so high a p-value."""
-    doubt = "cannot be told from shuffled ones", "look unrelated, or hardly related"
-    what = doubt[0] if p_value > INDISTINGUISHABLE else doubt[1]
     return (
-        f"{caller}: the pairs {what} (permutation test, p = {p_value:.2g}). Check that row i of both sides is "
-        "the same thing: latalign.audit looks for rows that are shifted, swapped or out of order."
+        f"{caller}: the pairs cannot be told from shuffled ones (permutation test, p = {p_value:.2g}). Check that "
+        "row i of both sides is the same thing: latalign.audit looks for rows that are shifted, swapped or out of "
+        "order."
     )

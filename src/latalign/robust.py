@@ -34,6 +34,9 @@ _SETTLED = 0.02
 # With fewer pairs than so many times the dimensions, how far a target is says less than how much nearer it
 # is than other rows' targets; those are looked at among so many rows.
 _FEW_PER_DIM, _OTHERS = 4, 256
+# Of fewer pairs than so many the spread is itself uncertain. A pair keeps its weight if other pairings of the same
+# rows are as near no more often than the first of these shares, and from the second on it has no such claim.
+_FEW, _CLEAR, _DOUBTFUL = 32, 0.01, 0.05
 _FAR = 2.5  # times the median distance from the middle
 _FEWEST = 5  # of fewer different pairs none can be told from the others
 _DOUBTED = 0.5
@@ -55,12 +58,22 @@ class Weighed:
         From the target to what the source is mapped to by the fit without the pair.
     fit : LeaveOneOut
         The regression, with those weights.
+    chance : (n,) array or None
+        The share of other pairings of the same rows that are as near as the pair, of few pairs.
     """
 
     factor: Array
     weight: Array
     distance: Array
     fit: LeaveOneOut
+    chance: Array | None
+
+    @property
+    def clear(self) -> float:
+        """The share of the weight of pairs nearer than nearly all other pairings; 1 of many pairs."""
+        if self.chance is None:
+            return 1.0
+        return float(np.average(self.chance < _DOUBTFUL, weights=self.factor))
 
     @property
     def r2(self) -> float:
@@ -79,23 +92,29 @@ def weighed(pairs: Pairs) -> Weighed:
     others = np.sort(rng.permutation(len(some))[:_OTHERS])
     factor = _near(some.source) * _near(some.target)
     fit, distance = _fitted(some, count * factor)
-    rules = [(False, True)]
-    if len(some) < _FEW_PER_DIM * pairs.source.shape[1]:
+    rules, per_dim = [(False, True)], len(some) / pairs.source.shape[1]
+    if per_dim < _FEW_PER_DIM:
         rules = [(True, False), (True, True)]
+    few = per_dim < _FEW_PER_DIM or len(some) < _FEW
     for relative, absolute in rules:
         for _ in range(_ITERATIONS):
             fit, distance = _fitted(some, count * factor)
             new = np.ones(len(some))
-            if relative:
-                new = _redescending(_nearness(fit, _with(some, count * factor), others))
+            near = _Nearness.of(fit, _with(some, count * factor), others) if few else None
+            if relative and near is not None:
+                new = _redescending(near.own)
             if absolute:
                 new = np.minimum(new, _redescending(normal_scores(distance)))
+            if len(some) < _FEW and near is not None:
+                doubt = np.clip((near.chance() - _CLEAR) / (_DOUBTFUL - _CLEAR), 0, 1)
+                new = 1 - (1 - new) * doubt
             moved = float(np.abs(new - factor).max())
             factor = new
             if moved < _SETTLED:
                 break
     fit, distance = _fitted(some, count * factor)
-    return Weighed(factor[group], (count * factor)[group], distance[group], fit)
+    chance = _Nearness.of(fit, _with(some, count * factor), others).chance()[group] if few else None
+    return Weighed(factor[group], (count * factor)[group], distance[group], fit, chance)
 
 
 def downweighted(pairs: Pairs, *, plain: bool = False) -> tuple[Pairs, dict[str, float]]:
@@ -105,7 +124,8 @@ def downweighted(pairs: Pairs, *, plain: bool = False) -> tuple[Pairs, dict[str,
     """
     pairs.require_finite()
     different = len(pairs) and int(groups_of(pairs).max()) + 1
-    factor = weighed(pairs).factor if different >= _FEWEST else np.ones(len(pairs))
+    found = weighed(pairs) if different >= _FEWEST else None
+    factor = np.ones(len(pairs)) if found is None else found.factor
     if plain and np.count_nonzero(factor) <= pairs.source.shape[1]:
         # It goes through so few pairs, whatever they weigh: a little is as much as all.
         factor = np.where(factor < _DOUBTED, 0.0, factor)
@@ -116,6 +136,7 @@ def downweighted(pairs: Pairs, *, plain: bool = False) -> tuple[Pairs, dict[str,
         "ignored": float(len(pairs) - len(kept)),
         "downweighted": float(np.count_nonzero((factor > 0) & (factor < 1))),
         "weight": float(factor.sum()),
+        "clear": 0.0 if found is None else found.clear,
     }
     return Pairs(pairs.source[kept], pairs.target[kept], weight[kept], pairs.caller), record
 
@@ -157,15 +178,38 @@ def _fitted(pairs: Pairs, weight: Array) -> tuple[LeaveOneOut, Array]:
     return fit, np.concatenate([np.linalg.norm(residual, axis=1) for residual in residuals])
 
 
-def _nearness(fit: LeaveOneOut, pairs: Pairs, others: NDArray[np.intp]) -> Array:
-    """Return the logarithm of the distance to the own target, less what is usual for the row and the target."""
-    mapped = left_out(fit, pairs)
-    own = _logs(((mapped - pairs.target) ** 2).sum(axis=1))
-    here = np.full(len(pairs), -1)
-    here[others] = np.arange(len(others))
-    rows = _mean_but_own(_logs(squared_distances(mapped, pairs.target[others])), here)
-    columns = _mean_but_own(_logs(squared_distances(pairs.target, mapped[others])), here)
-    return own - rows - columns
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class _Nearness:
+    """Logarithms of distances, less what is usual for the row and the target.
+
+    Attributes
+    ----------
+    own : (n,) array
+        To the own target.
+    others : sorted array
+        To the targets of other rows: what a pair is that does not correspond.
+    """
+
+    own: Array
+    others: Array
+
+    @staticmethod
+    def of(fit: LeaveOneOut, pairs: Pairs, others: NDArray[np.intp]) -> _Nearness:
+        """Measure pairs in the fit without them, some of them with each other."""
+        mapped = left_out(fit, pairs)
+        own = _logs(((mapped - pairs.target) ** 2).sum(axis=1))
+        here = np.full(len(pairs), -1)
+        here[others] = np.arange(len(others))
+        away = _logs(squared_distances(mapped, pairs.target[others]))
+        rows = _mean_but_own(away, here)
+        columns = _mean_but_own(_logs(squared_distances(pairs.target, mapped[others])), here)
+        away -= rows[:, None] + columns[others]
+        return _Nearness(own - rows - columns, np.sort(away[np.arange(len(pairs))[:, None] != others]))
+
+    def chance(self) -> Array:
+        """Return the share of other pairings that are as near as each pair, never quite zero."""
+        return (np.searchsorted(self.others, self.own) + 0.5) / (len(self.others) + 1)
 
 
 def _mean_but_own(values: Array, here: NDArray[np.intp]) -> Array:

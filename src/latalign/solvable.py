@@ -26,14 +26,14 @@ def require_moments(folds: Sequence[object], caller: str) -> None:
             )
 
 
-def check_solvable(moments: Moments) -> None:
+def check_solvable(moments: Moments, caller: str = "fit") -> None:
     """Raise a ValueError where the pairs determine no map at all."""
     if moments.count < 2:
         raise ValueError(
-            f"fit needs at least 2 pairs of rows; got {moments.count}. One row says nothing of directions."
+            f"{caller} needs at least 2 pairs of rows; got {moments.count}. One row says nothing of directions."
         )
     for side, moment in (("source X", moments), ("target Y", moments.swapped())):
-        require_spread(moment.source_varies, moment.source_mean, moment.count, side, "fit")
+        require_spread(moment.source_varies, moment.source_mean, moment.count, side, caller)
 
 
 def warn_if_undetermined(fitted: AffineMap) -> None:

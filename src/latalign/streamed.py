@@ -47,7 +47,7 @@ def fit_files(
     id_column: str | None = None,
     unmatched: Unmatched = "error",
     holdout: float = 0.2,
-    scoring: Scoring = "mse",
+    scoring: Scoring | None = None,
     n_folds: int | None = None,
     precision: AnyPrecision = "double",
     robust: bool = False,

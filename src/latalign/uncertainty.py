@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import final
 
 import numpy as np
@@ -104,6 +105,8 @@ class Uncertainty:
 
         Raises
         ------
+        TypeError
+            If the level is no number.
         ValueError
             If rows are not sound, or there were too few held-out rows for that level: n say nothing beyond
             n / (n + 1).
@@ -112,6 +115,8 @@ class Uncertainty:
 
     def quantile(self, level: float = 0.9) -> float:
         """Return the score that held-out rows were below with a probability of `level`, between two ranks."""
+        if isinstance(level, bool) or not isinstance(level, Real):
+            raise TypeError(f"Uncertainty needs a number as the level; got {level!r}")
         if not 0 < level < 1:
             raise ValueError(f"Uncertainty needs a level above 0 and below 1; got {level!r}")
         rank = (len(self.scores) + 1) * level

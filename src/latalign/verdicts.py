@@ -62,7 +62,7 @@ class Option:
         The recall@10 less that of keeping the old model, query by query; None of "keep" itself.
     queries_needed : int or None
         About how many queries would tell that gain from none four times in five, if it is what it seems;
-        where the interval contains zero.
+        where the interval contains zero. More than there were.
     tried : tuple of Tried
         How held-out anchors found themselves by every map, the chosen one first.
     query_map, index_map : AffineMap or None

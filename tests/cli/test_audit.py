@@ -47,6 +47,24 @@ class TestAudit:
         assert "row i is row i + 1" in result.stdout
         assert "and " in result.stdout  # more than fit a table
 
+    def test_a_shift_that_begins_in_the_middle(self, folder):
+        written(folder / "s.npy", np.insert(np.load("y.npy"), 100, 1.0, axis=0)[:200])
+        result = run("audit", "x.npy", "s.npy")
+        assert result.exit_code == 1
+        assert " to 199 are shifted: the target of row i is row i + 1." in result.stdout
+        record = json.loads(run("audit", "x.npy", "s.npy", "--json").stdout)
+        assert [one["offset"] for one in record["shifts"]] == [1]
+        assert abs(record["shifts"][0]["start"] - 100) <= 3
+
+    def test_pairs_that_are_mostly_wrong(self, folder):
+        Y = np.load("y.npy")
+        wrong = np.random.default_rng(0).permutation(200)[:130]
+        Y[wrong] = Y[np.roll(wrong, 1)]
+        written(folder / "z.npy", Y)
+        result = run("audit", "x.npy", "z.npy")
+        assert result.exit_code == 1
+        assert "% of the rows are no nearer to their own target than to others" in result.stdout
+
     def test_bad_calls(self, folder, nothing_left):
         refused(run("audit", "x.npy", "more.npy"), 2, "do not pair by order")
         refused(run("audit", "x.npy", "nothing.npy"), 2, "there is no file")
@@ -74,6 +92,27 @@ class TestFit:
         found = latalign.AffineMap.load("new.safetensors")
         np.testing.assert_array_equal(found.matrix, expected.matrix)
         assert found.evidence.robust == expected.evidence.robust
+
+    def test_a_robust_curve(self, folder):
+        Y = np.load("y.npy")
+        wrong = np.random.default_rng(0).permutation(200)[:40]
+        Y[wrong] = Y[np.roll(wrong, 1)]
+        written(folder / "z.npy", Y)
+        call = (
+            "fit",
+            "x.npy",
+            "z.npy",
+            "-o",
+            "new.safetensors",
+            "--robust",
+            "--method",
+            "affine",
+            "--curve",
+            "--json",
+        )
+        found = done_json(run(*call))["curve"]
+        expected = latalign.learning_curve(np.load("x.npy"), Y, "affine", robust=True)
+        assert found == json.loads(json.dumps(expected.to_json()))
 
 
 class TestUncertainty:

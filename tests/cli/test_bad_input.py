@@ -190,6 +190,15 @@ class TestWrongCalls:
             ("fit x.npy y.npy -o new.safetensors --seed -1", "not in the range"),
             ("fit x.npy y.npy -o new.safetensors --scoring speed", "is not one of 'mse'"),
             ("fit x.npy y.npy -o new.safetensors --curve --scoring cosine", "--curve is of squared errors"),
+            (
+                "fit x.npy y.npy -o new.safetensors --method retrieval --scoring mse",
+                "--scoring mse is of squared",
+            ),
+            (
+                "fit x.npy y.npy -o new.safetensors --method retrieval --uncertainty",
+                "--uncertainty goes with a map that says where a row lies, which retrieval does not",
+            ),
+            ("apply map.safetensors x.npy -o new.npy --level 0.5", "--level goes with --uncertainty"),
             ("apply none.safetensors x.npy -o new.npy", "there is no file none.safetensors"),
             ("apply map.safetensors none.npy -o new.npy", "there is no file none.npy"),
             ("apply map.safetensors x.npy -o new.txt", ".npy, .safetensors, .parquet"),

@@ -18,8 +18,9 @@ from latalign.relation import INDISTINGUISHABLE
 
 if TYPE_CHECKING:
     from latalign.auditing import Audit
+    from latalign.shifting import Shift
 
-_SUSPICIONS = 20
+_SUSPICIONS, _SHIFTS = 20, 5
 _STATUSES = exit_statuses("nothing was found", "some rows do not seem to correspond", ERRORS)
 
 
@@ -51,7 +52,8 @@ def audit(
 
     Are the pairs as a whole to be told from shuffled ones? Which rows are suspicious, since a map that was
     fitted without them takes their source far from their target, and nearer to others? Which row does
-    their target belong to: are they swapped, or shifted? Rows are counted from 0, after pairing.
+    their target belong to: are they swapped, or shifted, and from which row on? How many rows are without their
+    target, where they are too many to be named? Rows are counted from 0, after pairing.
     """
     from latalign.auditing import audit as audited
     from latalign.cli import show
@@ -68,17 +70,26 @@ def audit(
         context.exit(1)
 
 
+def _shifted(one: Shift) -> str:
+    way = "+" if one.offset > 0 else "-"
+    return f"Rows {one.start} to {one.stop - 1} are shifted: the target of row i is row i {way} {abs(one.offset)}."
+
+
 def audit_parts(found: Audit) -> Iterator[Table | Text]:
     """Yield what an audit found: a verdict, the figures, and the suspicious rows."""
     from latalign.cli.show import line, number, titled
 
-    if found.p_value > INDISTINGUISHABLE and not found.shift:
+    if found.p_value > INDISTINGUISHABLE and not found.shifts:
         verdict = "The pairs cannot be told from shuffled ones."
-    elif found.shift:
-        way = "+" if found.shift > 0 else "-"
-        verdict = f"The rows are shifted: for most, the target of row i is row i {way} {abs(found.shift)}."
+    elif found.shifts:
+        verdict = " ".join(map(_shifted, found.shifts[:_SHIFTS]))
     elif found.sound:
         verdict = "The rows correspond, as far as can be told."
+    elif found.mostly_mismatched and len(found.suspicions) < found.mismatched * found.rows / 2:
+        verdict = (
+            f"About {found.mismatched:.0%} of the rows are no nearer to their own target than to others: so many pairs "
+            "are wrong, or the spaces have little in common. They are too many to name the rows."
+        )
     else:
         verdict = f"{len(found.suspicions):,} of {found.rows:,} rows do not seem to correspond."
     yield line(verdict)
@@ -86,6 +97,7 @@ def audit_parts(found: Audit) -> Iterator[Table | Text]:
     facts.add_row("pairs", f"{found.rows:,}")
     facts.add_row("p, against pairs in a random order", number(found.p_value))
     facts.add_row("R² on rows left out, bad ones aside", number(found.r2))
+    facts.add_row("rows without their own target, about", f"{found.mismatched:.0%}")
     rate = f"{len(found.suspicions):,} (of genuine rows at most {found.false_positive_rate:.2g})"
     facts.add_row("suspicious rows", rate)
     facts.add_row("groups equal on one side only", f"{len(found.conflicts):,}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from latalign.loading import read_pairs
 from latalign.methods import METHODS
 from latalign.on_disk import apply_file, refuse_same_file
 from latalign.parts import apply_folder
+from latalign.relation import UnrelatedPairsWarning
 from latalign.select import SCORINGS
 
 
@@ -114,9 +116,7 @@ def main() -> None:
 @click.option(
     "--scoring",
     type=click.Choice(SCORINGS),
-    default="mse",
-    show_default=True,
-    help="What auto and retrieval choose by; take what the map is for.",
+    help="What auto (mse unless given) and retrieval (mrr) choose by; take what the map is for.",
 )
 @click.option(
     "--holdout",
@@ -227,10 +227,16 @@ def fit(
         raise click.UsageError("--engine reads pairs by their order, and goes without --id-column")
     _require_device(precision, device, curve)
     place = multiplied_on(device, engine)
-    if curve and scoring != "mse":
+    if curve and scoring not in (None, "mse"):
         raise click.UsageError(f"--curve is of squared errors and goes with --scoring mse; got {scoring}")
     if curve and method != "auto" and METHODS[method].ranks:
         raise click.UsageError(f"--curve is of squared errors, of which {method} makes nothing")
+    if scoring == "mse" and method != "auto" and METHODS[method].ranks:
+        raise click.UsageError(f"--scoring mse is of squared errors, of which {method} makes nothing")
+    if uncertainty and method != "auto" and METHODS[method].ranks:
+        raise click.UsageError(
+            f"--uncertainty goes with a map that says where a row lies, which {method} does not"
+        )
     call_is_right(refuse_same_file, output, [source.path, target.path])
     with started(engine, scheduler, workers) as running, show.working("fitting") as advance:
         found = fit_files(
@@ -254,10 +260,13 @@ def fit(
         fitted, learned = found.map, None
         if curve or uncertainty:
             X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
-            if curve:
-                learned = learning_curve(X, Y, method, precision=precision, random_state=seed, **given)
-            if uncertainty:
-                fitted = calibrate(fitted, X, Y, robust=robust, random_state=seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UnrelatedPairsWarning)  # the fit has said it
+                if curve:
+                    given |= {"precision": precision, "robust": robust, "random_state": seed}
+                    learned = learning_curve(X, Y, method, **given)
+                if uncertainty:
+                    fitted = calibrate(fitted, X, Y, robust=robust, random_state=seed)
         fitted.save(output, **names)
     if as_json:
         print_json(
@@ -311,9 +320,7 @@ def fit(
     "--level",
     metavar="SHARE",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.9,
-    show_default=True,
-    help="The probability that --uncertainty is for.",
+    help="The probability that --uncertainty is for; 0.9 unless given.",
 )
 @json_option
 @debug_option
@@ -331,7 +338,7 @@ def apply(
     scheduler: str | None,
     workers: int | None,
     uncertainty: bool,
-    level: float,
+    level: float | None,
     as_json: bool,
 ) -> None:
     """Map the rows of INPUT into another file, or into a folder.
@@ -347,6 +354,9 @@ def apply(
     options: dict[str, Any] = {"batch_rows": batch_rows, "threads": threads, "place": place}
     began = time.perf_counter()
     into_folder = is_folder(output)
+    if level is not None and not uncertainty:
+        raise click.UsageError("--level goes with --uncertainty, which it is the probability of")
+    level = 0.9 if level is None else level
     if into_folder and uncertainty:
         raise click.UsageError("--uncertainty goes with a file as the output, not a folder")
     for name, asked in (("resume", resume), ("engine", engine is not None)):

@@ -96,6 +96,7 @@ def verdict(
     Each is measured by what the test queries find (exact search, cosine), next to keeping the old model,
     with a 95 % bootstrap interval of the difference, query by query. The maps are fitted and chosen on the
     anchors alone, by what held-out ones find; anchors that are a test query or a relevant row are left out.
+    A zero vector has a cosine of 0 with any other: such a query finds nothing, such a document is not found.
     """  # noqa: D301 - click reads \b
     from latalign.cli import show
     from latalign.model_change import verdict as judged

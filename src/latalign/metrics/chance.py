@@ -209,7 +209,9 @@ class _Linear:
         found = Likeness(float((self.cross**2).sum()) / plain, 1 / ((n - 1) * plain))
         if not self.sizes:
             return found
-        value = unbiased_hsic(self.cross, self.x.norms, self.y.norms) / self.sizes
+        value = min(
+            unbiased_hsic(self.cross, self.x.norms, self.y.norms) / self.sizes, 1.0
+        )  # but for rounding
         sides = ((self.x, self.y, self.cross), (self.x, self.x, None), (self.y, self.y, None))
         left_out = np.full(n, _NAN)
         if n > FEWEST_ROWS:

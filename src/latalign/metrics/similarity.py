@@ -107,7 +107,9 @@ def debiased_cka_score(X: ArrayLike, Y: ArrayLike) -> float:
     pairs.require_finite()
     x, y = Centred.of(pairs.source), Centred.of(pairs.target)
     sizes = x.sum_of_squares() * y.sum_of_squares()
-    return unbiased_hsic(x.rows.T @ y.rows, x.norms, y.norms) / sizes**0.5 if sizes > 0 else float("nan")
+    if not sizes > 0:
+        return float("nan")
+    return min(unbiased_hsic(x.rows.T @ y.rows, x.norms, y.norms) / sizes**0.5, 1.0)  # but for rounding
 
 
 def procrustes_distance(moments: Moments) -> float:
