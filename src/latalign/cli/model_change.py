@@ -12,7 +12,8 @@ from latalign.cli.commands import main
 from latalign.cli.options import FILES, call_is_right, json_option, print_json, print_parts, seed_option
 from latalign.cli.parameters import LabelsFile, MapOutput, RelevantFile, RowsFile
 from latalign.cli.program import ERRORS, answers_by_status, debug_option, exit_statuses
-from latalign.cli.same_things import read_sides
+from latalign.cli.same_things import in_order_of, read_sides
+from latalign.io.arrays import open_rows
 from latalign.io.labels import read_labels
 from latalign.io.protocol import Location
 from latalign.io.relevant import read_relevant
@@ -120,16 +121,20 @@ def verdict(
     with show.working("searching"):
         anchors = read_sides(old_anchors, new_anchors, id_column)
         queries = read_sides(old_queries, new_queries, id_column)
-        index = read_sides(old_index, new_index, id_column)
-        ids = None if index_ids is None else index.in_order(read_labels(index_ids), index_ids)
-        asked = None
+        index, anew = open_rows(old_index).load(), None
+        if new_index is not None:
+            index, anew = read_sides(old_index, new_index, id_column)
+        ids = asked = None
+        if index_ids is not None:
+            ids = in_order_of(old_index, read_labels(index_ids), index_ids, id_column)
         if relevant is not None:
-            asked = queries.in_order(read_relevant(relevant, texts=_are_texts(ids)), relevant)
+            asked = read_relevant(relevant, texts=_are_texts(ids))
+            asked = in_order_of(old_queries, asked, relevant, id_column)
         found = judged(
-            *(anchors.old, anchors.new, index.old, queries.old, queries.new),
+            *(*anchors, index, *queries),
             relevant=asked,
+            new_index=anew,
             index_ids=ids,
-            new_index=index.new,
             random_state=seed,
         )
         written: dict[str, Path] = {}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,44 +15,11 @@ from latalign.io.protocol import Location
 from latalign.io.relevant import ids_beside
 from latalign.pairing import paired
 
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Sides:
-    """Rows of which row i of both is the same thing, in the order of the old ones.
-
-    Attributes
-    ----------
-    old : array of shape (n, dim_old)
-    new : array of shape (n, dim_new) or None
-        None where there is no file of them.
-    where : Location
-        The file of the old ones.
-    id_column : str or None
-        By which rows are paired; None where it is by their order.
-    """
-
-    old: Rows
-    new: Rows | None
-    where: Location
-    id_column: str | None
-
-    def in_order(self, values: Sequence[Any] | NDArray[Any], place: Location) -> Sequence[Any] | NDArray[Any]:
-        """Return values of the rows, out of another file, in the order of the rows: by their ids if it has them.
-
-        Raises
-        ------
-        ValueError
-            As `read_sides` by ids.
-        """
-        if self.id_column is None or (theirs := ids_beside(place, self.id_column)) is None:
-            return values
-        ids = open_rows(self.where).ids(self.id_column)
-        return [values[row] for row in _order(ids, theirs, self.where, place)]
+Values = Sequence[Any] | NDArray[Any]
 
 
-def read_sides(old: Location, new: Location | None, id_column: str | None) -> Sides:
-    """Return the rows of two files of the same things.
+def read_sides(old: Location, new: Location, id_column: str | None) -> tuple[Rows, Rows]:
+    """Return the rows of two files of which row i of both is the same thing, in the order of the old ones.
 
     By their order it warns where a column of both tables, which may be ids, is in another order.
 
@@ -62,15 +28,25 @@ def read_sides(old: Location, new: Location | None, id_column: str | None) -> Si
     ValueError
         If they have not as many rows; or, by ids, if one is missing, there twice, or on one side only.
     """
-    first = open_rows(old)
-    if new is None:
-        return Sides(first.load(), None, old, id_column)
-    second = open_rows(new)
+    first, second = open_rows(old), open_rows(new)
     if id_column is None:
         paired(first, second, caller="verdict")
-        return Sides(first.load(), second.load(), old, None)
+        return first.load(), second.load()
     order = _order(first.ids(id_column), second.ids(id_column), old, new)
-    return Sides(first.load(), second.load()[order], old, id_column)
+    return first.load(), second.load()[order]
+
+
+def in_order_of(rows: Location, values: Values, place: Location, id_column: str | None) -> Values:
+    """Return values out of another file in the order of rows: by their ids, where that is asked for and it has ids.
+
+    Raises
+    ------
+    ValueError
+        As `read_sides`, by ids.
+    """
+    if id_column is None or (theirs := ids_beside(place, id_column)) is None:
+        return values
+    return [values[row] for row in _order(open_rows(rows).ids(id_column), theirs, rows, place)]
 
 
 def _order(ids: NDArray[Any], others: NDArray[Any], where: Location, place: Location) -> NDArray[np.intp]:
