@@ -38,7 +38,8 @@ from latalign.experiments.specs import Architecture, Network
 
 SEEDS = (1, 2)
 SHARES = (0.2, 0.5, 0.9, 1.0, 1.1, 2.0, 5.0, 10.0)  # of the source dimensions
-DRAWS, DRAWS_OF_FEW, FEW, NARROW = 3, 12, 200, 200  # errors in wide spaces hardly depend on the draw
+DRAWS, DRAWS_OF_FEW, DRAWS_OF_WIDE = 3, 12, 1  # errors in wide spaces hardly depend on the draw
+FEW, NARROW = 200, 200
 
 AUTO = RATIOS[-1]
 
@@ -117,8 +118,8 @@ def measured(pair: Pair) -> Iterator[tuple[Cell, list[Errors]]]:
     for share in SHARES:
         anchors = round(share * source.shape[1])
         errors: list[Errors] = []
-        many = anchors < FEW and source.shape[1] < NARROW
-        for draw in range(DRAWS_OF_FEW if many else DRAWS):
+        narrow = DRAWS_OF_FEW if anchors < FEW else DRAWS
+        for draw in range(narrow if source.shape[1] < NARROW else DRAWS_OF_WIDE):
             drawn = np.random.default_rng([draw, anchors]).permutation(len(source))[: anchors + _HELDOUT]
             errors.append(heldout_errors(source[drawn], target[drawn], anchors, draw))
         yield Cell(pair.kind, pair.name, share, anchors), errors

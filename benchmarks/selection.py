@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -144,7 +144,7 @@ class Digits:
     def errors(self, seed: int) -> Errors:
         """Return every method's error on held-out pairs, as a share of the target's variance."""
         rng = np.random.default_rng([seed, self.anchors])
-        images = load_digits().data
+        images = load_digits(return_X_y=True)[0]
         pixels = rng.permutation(np.flatnonzero(images.std(axis=0) > 0.5))
         images = rng.permutation(images)
         return heldout_errors(images[:, pixels[:24]], images[:, pixels[24:44]], self.anchors, seed)
@@ -190,7 +190,7 @@ def selection(rounds: int) -> Iterator[Figure]:
     yield from figures({cell: measured(cell, min(rounds, SEEDS)) for cell in some})
 
 
-def figures(results: Mapping[object, Sequence[Errors]], ratios: Sequence[Ratio] = RATIOS) -> Iterator[Figure]:
+def figures(results: Mapping[Any, Sequence[Errors]], ratios: Sequence[Ratio] = RATIOS) -> Iterator[Figure]:
     """Yield what is claimed of all cells together."""
     for ratio in ratios:
         found = {cell: ratio.of(errors) for cell, errors in results.items()}
@@ -207,7 +207,7 @@ def geometric_mean(values: Iterable[float]) -> float:
     return float(np.exp(np.mean(np.log([*values]))))
 
 
-def summary(results: Mapping[Setting, Sequence[Errors]], label: str = "anchors") -> Iterator[str]:
+def summary(results: Mapping[Any, Sequence[Errors]], label: str = "anchors") -> Iterator[str]:
     """Yield the lines of a table: the mean and the worst of all cells of as many anchors."""
     heads = (f"{ratio.name}: geometric mean | worst" for ratio in RATIOS)
     yield f"| {label} | cells | {' | '.join(heads)} |"
