@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 import latalign
 from benchmarks.harness import Figure, add_folders
-from benchmarks.real_pairs import cache_folder
+from benchmarks.real_pairs import embeddings
 from benchmarks.retrieval import ENCODERS, Space, recall
 from latalign import AffineMap, Normalize
 from latalign.crowding import csls_relevant_ranks, index_hubness
@@ -125,7 +125,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the tables and the figures; return 1 where one falls short."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.thresholds", description=__doc__)
     add_folders(parser, "embeddings")
-    folder = cache_folder(parser.parse_args(arguments).embeddings)
+    folder = embeddings(parser.parse_args(arguments).embeddings)
+    if folder is None:
+        return 0
     relevant = np.load(folder / "relevant.npy")
     spaces = {name: Space.load(folder, name) for name in ENCODERS}
     directions = [

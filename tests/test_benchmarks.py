@@ -187,6 +187,7 @@ def test_thresholds_are_those_that_own_queries_exceed_as_often(tmp_path, monkeyp
     turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
     things = {"documents": rng.normal(size=(400, 8)), "anchors": rng.normal(size=(260, 8))}
     things["queries"], things["anchor_queries"] = things["documents"][:300], things["anchors"]
+    np.save(tmp_path / "lsa.documents.npy", things["documents"])  # has to be there, and is not read
     for name, matrix in zip(retrieval.ENCODERS, (np.eye(8), turn), strict=True):
         for part, rows in things.items():
             noisy = rows + 0.3 * rng.normal(size=rows.shape)
