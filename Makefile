@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-minimal lint bench selection docs reproduction acceptance clean help
+.PHONY: demo test test-minimal lint bench selection methods docs reproduction acceptance clean help
 
 help:
-	@echo "make demo | test | test-minimal | lint | bench | selection | docs | reproduction | acceptance | clean"
+	@echo "make demo | test | test-minimal | lint | bench | selection | methods | docs | reproduction | acceptance | clean"
 
 # One environment with every extra; torch comes in the version that constraints.txt names.
 $(STAMP): pyproject.toml constraints.txt
@@ -55,6 +55,12 @@ bench: $(BENCH)/.installed
 selection: $(STAMP)
 	$(BIN)/python -m benchmarks.selection
 	$(BIN)/python -m benchmarks.real_selection
+
+# The other tables of docs/methods.md on how far curves, anchors, hubs and thresholds go, of the same pairs.
+methods: $(STAMP)
+	$(BIN)/python -m benchmarks.curves
+	$(BIN)/python -m benchmarks.anchor_choice
+	$(BIN)/python -m benchmarks.thresholds
 
 # The tables of the paper by its own protocol: hours on a processor.
 reproduction: $(STAMP)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import harness, real_pairs, retrieval
+from benchmarks import harness, real_pairs, retrieval, selection
 from benchmarks.harness import Figure, medians
 
 
@@ -72,6 +72,7 @@ def test_the_device_suite_runs_on_whichever_there_is(monkeypatch):
 FOLDERS = {
     "real_pairs": {"--embeddings"},
     "retrieval": {"--embeddings"},
+    "thresholds": {"--embeddings"},
     "real_selection": {"--networks", "--embeddings"},
     "anchor_choice": {"--networks", "--embeddings"},
     "curves": {"--networks"},
@@ -132,3 +133,74 @@ def test_retrieval_is_held_to_its_claim_in_every_setting():
     assert str(figures[0]).startswith("SHORT")
     assert "one → other, 500 anchors, documents: 1.069" in str(figures[0])
     assert figures[3].value == pytest.approx((1.069 * 1.07 * 1.2) ** (1 / 3))
+
+
+class TestSelection:
+    """What `shrunk` and `auto` cost is held against the best of the others, on average over the draws."""
+
+    @staticmethod
+    def errors(shrunk, auto=1.0, linear=1.0):
+        others = dict.fromkeys(selection.METHODS, 2.0)
+        return others | {"rigid": 1.5, "linear": linear, "affine": 0.5, "shrunk": shrunk, "auto": auto}
+
+    def test_errors_are_averaged_before_they_are_compared(self):
+        draws = [self.errors(0.5, linear=1.0), self.errors(1.5, linear=3.0)]
+        rigid_or_linear, affine_too, auto = (ratio.of(draws) for ratio in selection.RATIOS)
+        assert rigid_or_linear == pytest.approx(1.0 / 1.5)
+        assert affine_too == pytest.approx(1.0 / 0.5)
+        assert auto == pytest.approx(1.0 / 0.5)
+
+    @pytest.mark.parametrize(("shrunk", "met"), [(1.0069, True), (1.0071, False)])
+    def test_the_limit_is_that_of_the_worst_cell(self, shrunk, met):
+        results = {"good": [self.errors(0.5)], "bad": [self.errors(shrunk)]}
+        worst, mean, draw = selection.figures(results, selection.RATIOS[:1])
+        assert worst.met == met
+        assert "bad" in str(worst)
+        assert draw.value == pytest.approx(shrunk)
+        assert mean.value == pytest.approx((0.5 * shrunk) ** 0.5)
+
+    def test_the_summary_is_by_anchors(self):
+        cells = [selection.Cell(16, "rotation", noise, 20) for noise in (0.1, 0.5)]
+        results = {
+            cells[0]: [self.errors(0.4)],
+            cells[1]: [self.errors(0.9)],
+            selection.Digits(5): [self.errors(2.0)],
+        }
+        _, _, few, many = selection.summary(results)
+        assert few.startswith("| 5 | 1 | 2.000 | 2.000 | 4.000 |")
+        assert many.startswith("| 20 | 2 | 0.600 | 0.900 |")
+
+    def test_real_pairs_are_summed_up_by_their_worst(self):
+        real = importlib.import_module("benchmarks.real_selection")
+        results = {
+            real.Cell(kind, name, share, 10): [self.errors(1.0, auto=auto)]
+            for share in real.SHARES
+            for kind, name, auto in (("texts", "a", 0.5), ("texts", "b", 0.6), ("layers", "c", 0.505))
+        }
+        head, _, first, *_ = real.summary(results)
+        assert head == "| anchors / dimensions | texts | layers |"
+        assert first == "| 0.2 | 1.200 | 1.010 |"
+        assert real.linear_at_threshold(results).value == pytest.approx(2.0)
+
+
+def test_thresholds_are_those_that_own_queries_exceed_as_often(tmp_path, monkeypatch, capsys):
+    thresholds = importlib.import_module("benchmarks.thresholds")
+    monkeypatch.setattr(thresholds, "ANCHORS", (60,))
+    monkeypatch.setattr(thresholds, "HELD_OUT", 200)
+    monkeypatch.setattr(thresholds, "LET_THROUGH", (5,))
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    things = {"documents": rng.normal(size=(400, 8)), "anchors": rng.normal(size=(260, 8))}
+    things["queries"], things["anchor_queries"] = things["documents"][:300], things["anchors"]
+    np.save(tmp_path / "lsa.documents.npy", things["documents"])  # has to be there, and is not read
+    for name, matrix in zip(retrieval.ENCODERS, (np.eye(8), turn), strict=True):
+        for part, rows in things.items():
+            noisy = rows + 0.3 * rng.normal(size=rows.shape)
+            np.save(tmp_path / f"{name}.{part}.npy", noisy.astype(np.float32) @ matrix)
+    np.save(tmp_path / "relevant.npy", np.arange(300))
+    assert thresholds.main(["--embeddings", str(tmp_path)]) == 0
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| minilm")]
+    (_, _, *own), (_, _, *mapped), (_, native, _, calibrated, *_) = rows
+    assert float(own[0]) >= float(mapped[0]) > 0.5
+    assert float(native) == pytest.approx(5.0, abs=0.1)
+    assert float(calibrated) == pytest.approx(5.0, abs=1.0)

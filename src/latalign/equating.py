@@ -55,8 +55,9 @@ def calibrate_scores(
 
     Cosines of mapped rows are smaller, and otherwise spread, than those between rows of one model. A
     threshold that was set on the latter lets too little through. Here both are compared at the same
-    share of pairs: after it, a threshold lets through as many stored rows a query as it did before. It
-    does not say that those are as often the right ones.
+    share of pairs: after it, a threshold lets through as many stored rows as it did before, all queries
+    together. It does not say that those are as often the right ones. Where the scores of each query lie
+    about a level of its own, and close to it, no function of a score alone can tell which those are.
 
     Parameters
     ----------

@@ -82,6 +82,80 @@ def test_relevant_rows_and_ids_may_be_columns(case, suffix):
     refused(run(*call(relevant=f"asked.{suffix}:row", index_ids="ids.txt")), 2, "of one kind")
 
 
+@pytest.fixture
+def tables(case, tmp_path):
+    """The files as tables with ids, those of the new model in another order, with what queries should find."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rng = np.random.default_rng(5)
+
+    def table(name, order, **more):
+        rows = case[name][order]
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
+        columns = {"id": [f"k{k}" for k in order], "v": lists} | {
+            key: some[order] for key, some in more.items()
+        }
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+
+    for name in FILES:
+        count = len(case[name])
+        shuffled = name.startswith("new")
+        asked = {"find": case["relevant"]} if name.endswith("queries") else {}
+        table(name, rng.permutation(count) if shuffled else np.arange(count), **asked)
+    return {name: f"{name}.parquet" for name in FILES}
+
+
+def test_tables_in_another_order_are_warned_of(tables):
+    npy = {name: f"{name}.npy" for name in FILES}
+    for what in ("anchors", "queries", "index"):
+        some = {name: tables[name] for name in FILES if name.endswith(what)}
+        said = " ".join(run(*call(**(npy | some))).stderr.split())
+        assert (
+            said.count("Warning: the tables are paired by the order of their rows, but row 0 has the id") == 1
+        )
+        assert f"old_{what}.parquet" in said
+        assert "pair by them: id_column='id' (--id-column id)" in said
+
+
+def test_pairs_by_id(tables, case):
+    expected = latalign.verdict(**case).to_json()
+    result = run(*call(**tables), "--id-column", "id", "--json")
+    assert done_json(result) == expected
+    assert "Warning" not in result.stderr
+    alone = latalign.verdict(**case | {"new_index": None}).to_json()
+    assert done_json(run(*call(**tables | {"new_index": None}), "--id-column", "id", "--json")) == alone
+
+
+@pytest.mark.parametrize("side", ["old", "new"])
+def test_what_stands_beside_rows_is_paired_with_them(tables, case, side):
+    expected = latalign.verdict(**case).to_json()
+    asked = tables | {"relevant": f"{side}_queries.parquet:find"}
+    assert done_json(run(*call(**asked), "--id-column", "id", "--json")) == expected
+    np.savetxt("asked.txt", [f"k{one}" for one in case["relevant"]], fmt="%s")
+    for new_index in (tables["new_index"], None):
+        named = latalign.verdict(**case | ({} if new_index else {"new_index": None})).to_json()
+        given = {"relevant": "asked.txt", "index_ids": f"{side}_index.parquet:id", "new_index": new_index}
+        assert done_json(run(*call(**tables | given), "--id-column", "id", "--json")) == named
+
+
+def test_ids_that_do_not_pair(tables):
+    pq = pytest.importorskip("pyarrow.parquet")
+    by_id = ("--id-column", "id")
+    refused(run(*call(**tables | {"old_queries": "old_queries.npy"}), *by_id), 2, "has no column 'id'")
+    queries = pq.read_table("new_queries.parquet")
+    pq.write_table(queries.slice(3), "fewer.parquet")
+    words = "3 of 150 ids of old_queries.parquet are not in fewer.parquet. Leave those rows out of old_queries.parquet"
+    refused(run(*call(**tables | {"new_queries": "fewer.parquet"}), *by_id), 2, words)
+    refused(run(*call(**tables | {"new_queries": "fewer.parquet"})), 2, "do not pair by order")
+    words = "3 of 150 ids of old_queries.parquet are not in fewer.parquet"
+    refused(run(*call(**tables | {"relevant": "fewer.parquet:find"}), *by_id), 2, words)
+    pq.write_table(queries.take([0, *range(149)]), "twice.parquet")
+    refused(
+        run(*call(**tables | {"new_queries": "twice.parquet"}), *by_id),
+        2,
+        "old_queries.parquet and twice.parquet",
+    )
+
+
 def test_relevant_ids_may_be_text_of_any_number_a_line(case):
     plain = done_json(run(*call(), "--json"))
     ids = [f"{number:04}" for number in range(len(case["old_index"]))]
@@ -157,7 +231,7 @@ def test_wrong_calls_and_unsound_files(case, tmp_path):
     refused(run(*call(relevant="words.txt")), 2, "words.txt is no list of relevant rows")
     (tmp_path / "nothing.npy").touch()
     refused(run(*call(relevant="nothing.npy")), 2, "nothing.npy is no list of relevant rows")
-    refused(run(*call(old_queries="new_anchors.npy")), 2, "as many rows")
+    refused(run(*call(old_queries="new_anchors.npy")), 2, "do not pair by order")
     written("nan.npy", np.full(case["old_queries"].shape, np.nan))
     refused(run(*call(relevant="relevant.txt", old_queries="nan.npy")), 2, "finite values; 150 of 150 rows")
     written("few.npy", case["old_anchors"][:5])

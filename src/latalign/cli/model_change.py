@@ -12,6 +12,7 @@ from latalign.cli.commands import main
 from latalign.cli.options import FILES, call_is_right, json_option, print_json, print_parts, seed_option
 from latalign.cli.parameters import LabelsFile, MapOutput, RelevantFile, RowsFile
 from latalign.cli.program import ERRORS, answers_by_status, debug_option, exit_statuses
+from latalign.cli.same_things import in_order_of, read_sides
 from latalign.io.arrays import open_rows
 from latalign.io.labels import read_labels
 from latalign.io.protocol import Location
@@ -59,6 +60,13 @@ def _rows(name: str, what: str, *, required: bool = True) -> Any:
     required=False,
 )
 @click.option(
+    "--id-column",
+    metavar="COLUMN",
+    help="Pair anchors, queries and, where --new-index is given, documents by this column of both tables, not by "
+    "their order. A table of --relevant or --index-ids that has it is paired with --old-queries or --old-index by "
+    "it too.",
+)
+@click.option(
     "-o",
     "--output",
     metavar="MAP",
@@ -81,6 +89,7 @@ def verdict(
     relevant: Location | None,
     index_ids: Location | None,
     new_index: Location | None,
+    id_column: str | None,
     output: Path | None,
     seed: int,
     as_json: bool,
@@ -111,12 +120,22 @@ def verdict(
         read = [*given, relevant, index_ids, new_index]
         call_is_right(refuse_same_file, output, [place.path for place in read if place is not None])
     with show.working("searching"):
-        ids = None if index_ids is None else read_labels(index_ids)
+        anchors = read_sides(old_anchors, new_anchors, id_column)
+        queries = read_sides(old_queries, new_queries, id_column)
+        index, anew = open_rows(old_index).load(), None
+        if new_index is not None:
+            index, anew = read_sides(old_index, new_index, id_column)
+        ids = asked = None
+        if index_ids is not None:
+            ids = in_order_of(old_index, read_labels(index_ids), index_ids, id_column)
+        if relevant is not None:
+            asked = read_relevant(relevant, texts=_are_texts(ids))
+            asked = in_order_of(old_queries, asked, relevant, id_column)
         found = judged(
-            *(open_rows(location).load() for location in given),
-            relevant=None if relevant is None else read_relevant(relevant, texts=_are_texts(ids)),
+            *(*anchors, index, *queries),
+            relevant=asked,
+            new_index=anew,
             index_ids=ids,
-            new_index=None if new_index is None else open_rows(new_index).load(),
             random_state=seed,
         )
         written: dict[str, Path] = {}

@@ -75,6 +75,17 @@ def read_relevant(file: str | PathLike[str] | Location, *, texts: bool = False) 
         raise ValueError(f"{location} is no list of relevant rows: {_FORMS} ({error})") from error
 
 
+def ids_beside(location: Location, column: str) -> NDArray[Any] | None:
+    """Return the ids that stand beside a column of a table; None where it is no table, or has no such column."""
+    if location.name is None:
+        return None
+    try:
+        found = _TABLES[location.path.suffix.lower()](location, column)
+    except ValueError:
+        return None
+    return found.to_numpy()
+
+
 def _values(location: Location, name: str) -> list[Any]:
     """Return a column of integers, strings or lists of either."""
     types = pyarrow().types
