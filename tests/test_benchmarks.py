@@ -92,6 +92,49 @@ def test_folders_have_one_name_in_every_command(capsys, name):
     assert options & {"--networks", "--embeddings", "--cache"} == FOLDERS[name]
 
 
+class TestLabels:
+    """What labels must find is held to the limits everywhere, whether all pairs reach them or not."""
+
+    @pytest.fixture
+    def labels(self):
+        return importlib.import_module("benchmarks.labels")
+
+    def figures(self, labels, latent, *errors):
+        rows = [
+            labels.Row(0.1, affine, found, linear, ridge, disagreement=0.1, agreement=0.3, seconds=1.0)
+            for affine, found, linear, ridge in errors
+        ]
+        return {figure.name.split("labels / ")[1]: figure for figure in labels.figures({latent: rows})}
+
+    def test_a_limit_that_all_pairs_miss_is_missed(self, labels):
+        found = self.figures(labels, 30, (0.13, 0.14, 0.25, 0.3), (0.1, 0.11, 0.25, 0.2))
+        assert list(found) == [
+            "class means, linear, median",
+            "class means, linear, worst",
+            "better map of the class means, worst",
+            "affine of all pairs, median",
+            "affine of all pairs, worst",
+        ]
+        missed = self.figures(labels, 30, (0.13, 0.14, 0.25, 0.3))["class means, linear, median"]
+        assert str(missed).startswith("SHORT")
+        assert missed.value == pytest.approx(0.56)
+        assert missed.note == "all pairs: 0.520"
+        assert found["class means, linear, median"].met
+        assert found["better map of the class means, worst"].value == pytest.approx(0.56)
+        assert found["affine of all pairs, worst"].value == pytest.approx(1.1)
+
+    def test_a_linear_map_that_explodes_is_no_measure(self, labels):
+        found = self.figures(labels, labels.CLASSES, (0.2, 0.22, 9.0, 0.27))
+        assert found["class means, ridge, median"].value == pytest.approx(0.22 / 0.27)
+        assert not found["class means, ridge, median"].met
+        assert found["better map of the class means, worst"].met
+
+    def test_what_is_far_above_all_pairs_or_no_better_than_the_means_falls_short(self, labels):
+        found = self.figures(labels, 50, (0.1, 0.2, 0.5, 0.19))
+        assert not found["affine of all pairs, worst"].met
+        assert not found["better map of the class means, worst"].met
+
+
 class TestTexts:
     """The pairs of text encoders: of a folder that is given, or of the user's cache."""
 
