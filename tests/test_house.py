@@ -43,6 +43,7 @@ ROOMS = [
         "comparison",
         "heldout",
         "bending",
+        "querying",
         "closest_points",
         "curve_results",
         "curves",

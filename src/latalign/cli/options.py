@@ -12,6 +12,7 @@ import click
 from latalign._rowsum import Buffers, Place
 from latalign.cli.parameters import RowsFile
 from latalign.engine import Engine
+from latalign.local_map import LocalMap
 from latalign.maps import AffineMap
 
 FILES = """
@@ -130,7 +131,7 @@ def pairing(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def map_json(map_: AffineMap) -> dict[str, Any]:
+def map_json(map_: AffineMap | LocalMap) -> dict[str, Any]:
     """Return what JSON output tells of a map."""
     return {
         "method": map_.method,

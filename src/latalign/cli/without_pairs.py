@@ -35,6 +35,7 @@ _OF_PAIRS = [
     "scoring",
     "holdout",
     "curve",
+    "queries",
     "precision",
     "robust",
     "uncertainty",
