@@ -168,14 +168,25 @@ class TestTexts:
 
 def test_retrieval_is_held_to_its_claim_in_every_setting():
     def row(count, found):
-        return retrieval.Measured("one", "other", count, "documents", 1.0, "rigid", 0.5, found, 0.0, 0.0, 0.6)
+        values = {
+            "retrieval": 0.5,
+            "no_offset": 0.5,
+            "both_sides": 0.5,
+            "local": found,
+            "plain_for_queries": 0.5,
+        }
+        values |= {"retrieval_for_queries": 0.5, "local_for_queries": 0.6}
+        return retrieval.Measured("one", "other", count, "documents", 1.0, "rigid", 0.5, **values)
 
     figures = list(retrieval.figures([row(500, 0.5345), row(2000, 0.535), row(5000, 0.6)]))
-    assert [figure.met for figure in figures[:4]] == [False, True, True, True]  # the last is the mean
-    assert [figure.value for figure in figures[4:]] == pytest.approx([1.2] * 4)
-    assert str(figures[0]).startswith("SHORT")
-    assert "one → other, 500 anchors, documents: 1.069" in str(figures[0])
-    assert figures[3].value == pytest.approx((1.069 * 1.07 * 1.2) ** (1 / 3))
+    of_local = [figure for figure in figures if " of local_retrieval / " in figure.name]
+    for_queries = [figure for figure in figures if " of local_retrieval for known queries / " in figure.name]
+    assert [figure.met for figure in of_local] == [False, True, True, True]  # the last is the mean
+    assert [figure.value for figure in for_queries] == pytest.approx([1.2] * 4)
+    assert str(of_local[0]).startswith("SHORT")
+    assert "one → other, 500 anchors, documents: 1.069" in str(of_local[0])
+    assert of_local[3].value == pytest.approx((1.069 * 1.07 * 1.2) ** (1 / 3))
+    assert {figure.limit for figure in figures if " of retrieval" in figure.name} == {None}
 
 
 class TestSelection:

@@ -55,6 +55,7 @@ ROOMS = [
         "comparison",
         "heldout",
         "bending",
+        "querying",
         "closest_points",
         "curve_results",
         "curves",

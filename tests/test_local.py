@@ -10,7 +10,7 @@ from sklearn.gaussian_process.kernels import RBF, DotProduct
 from sklearn.kernel_ridge import KernelRidge
 
 import latalign
-from latalign import AffineMap, LocalMap, Map, Moments, local_retrieval, solve
+from latalign import AffineMap, LocalMap, Map, Moments, for_queries, local_retrieval, solve
 from latalign._validation import Pairs
 from latalign.metrics import mrr_score, ranks
 from problems import pairs, relative, rotation
@@ -127,58 +127,133 @@ class TestTheMap:
             LocalMap.load(path)
 
 
+def kernels(rows, mean, width):
+    """Of rows of either side, in units of the width, with scikit-learn's own kernels."""
+    return (DotProduct(sigma_0=0) + 2 * RBF(length_scale=0.7))((rows - mean) / width)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("count", [30, 200])
-def test_it_is_kernel_ridge_regression_to_the_whitened_target(rng, count, weighted):
-    """Against scikit-learn's, with its own kernels."""
-    X, Y = pairs(rng, count, 6, 5, noise=0.5)
+@pytest.mark.parametrize(("count", "dims"), [(30, (6, 5)), (200, (6, 5)), (40, (3, 9))])
+def test_it_is_kernel_ridge_regression_between_the_coordinates_of_the_anchors(rng, count, dims, weighted):
+    """Against scikit-learn's: from X to what a regression from Y to itself makes of each anchor's weight."""
+    X, Y = pairs(rng, count, *dims, noise=0.5)
     w = rng.integers(1, 4, count).astype(float) if weighted else np.ones(count)
-    found = local_retrieval(X, Y, alpha=0.4, sample_weight=w if weighted else None)
-    affine = solve.retrieval(Moments.of(X, Y, sample_weight=w), alpha=0.4, power=0.5, rows=Pairs.of(X, Y, w))
-    x, y = (rows - np.average(rows, axis=0, weights=w) for rows in (X, Y))
-    width = np.sqrt(np.average((x**2).sum(axis=1), weights=w))
-    gram = (y * w[:, None]).T @ y
-    white = y @ np.linalg.inv(gram + 0.4 * gram.diagonal().mean() * np.eye(5))
-    test = rng.normal(size=(50, 6)) - np.average(X, axis=0, weights=w)
-    kernel = DotProduct(sigma_0=0) + RBF(length_scale=1)
-    regression = KernelRidge(alpha=0.4 * w.sum() / 6, kernel="precomputed")
-    regression.fit(kernel(x / width), white, sample_weight=w)
-    expected = regression.predict(kernel(test / width, x / width))
-    # The scale is that of the affine map, which is the same without the second kernel.
-    linear = KernelRidge(alpha=0.4 * w.sum() / 6, kernel="linear").fit(x / width, white, sample_weight=w)
-    scale = (affine.matrix * (linear.dual_coef_.T @ x / width**2).T).sum() / (
-        (linear.dual_coef_.T @ x / width**2) ** 2
-    ).sum()
-    mapped = found(test + np.average(X, axis=0, weights=w)) - affine.target_mean
-    assert relative(mapped, scale * expected) < 1e-8
-    np.testing.assert_array_equal(found.affine.target_mean, affine.target_mean)
+    alpha = 0.4
+    found = local_retrieval(X, Y, alpha=alpha, sample_weight=w if weighted else None)
+    penalty = alpha * w.sum() / dims[0]
+    means = [np.average(rows, axis=0, weights=w) for rows in (X, Y)]
+    widths = [
+        np.sqrt(np.average(((rows - mean) ** 2).sum(axis=1), weights=w))
+        for rows, mean in zip((X, Y), means, strict=True)
+    ]
+    K, L = (kernels(rows, *at) for rows, at in zip((X, Y), zip(means, widths, strict=True), strict=True))
+    # (L + λ/w)⁻¹ y are the coefficients of a regression to y; divided by w once more they are its residuals.
+    inner = KernelRidge(alpha=penalty, kernel="precomputed").fit(L, Y - means[1], sample_weight=w)
+    outer = KernelRidge(alpha=penalty, kernel="precomputed").fit(
+        K, inner.dual_coef_ / w[:, None], sample_weight=w
+    )
+    test = rng.normal(size=(50, dims[0]))
+    between = (DotProduct(sigma_0=0) + 2 * RBF(length_scale=0.7))(
+        (test - means[0]) / widths[0], (X - means[0]) / widths[0]
+    )
+    bent = between @ outer.dual_coef_
+    turned = (test - means[0]) @ solve.shrunk(Moments.of(X, Y, sample_weight=w), alpha=np.inf).matrix
+    offset = found.affine.target_mean
+    # Both parts and nothing else, in some proportion.
+    parts = np.stack([bent.ravel(), turned.ravel()], axis=1)
+    share, residual = np.linalg.lstsq(parts, (found(test) - offset).ravel())[:2]
+    assert residual[0] < 1e-12 * ((found(test) - offset) ** 2).sum()
+    assert (share > 0).all()
 
 
-def test_a_large_penalty_leaves_the_affine_map_and_a_bend(rng):
-    """Where the penalty is all, both kernels are cross moments: no inverse is left of either."""
-    X, Y = pairs(rng, 60, 5, 4)
-    found = local_retrieval(X, Y, alpha=1e8)
-    affine = solve.retrieval(Moments.of(X, Y), alpha=1e8, power=0.5)
-    assert relative(found.affine.matrix, affine.matrix) < 1e-6
-    near = found(X) - found.affine(X)
-    assert 0.01 < np.linalg.norm(near) / np.linalg.norm(found.affine(X) - found.affine.target_mean) < 10
+def test_the_proportion_and_the_offset_are_of_anchors_left_out(rng):
+    X, Y = pairs(rng, 40, 5, 4, noise=0.5)
+    found = local_retrieval(X, Y, alpha=0.4)
+    x, y = X - X.mean(axis=0), Y - Y.mean(axis=0)
+    sizes = [np.sqrt((rows**2).sum(axis=1).mean()) for rows in (x, y)]
+    K, L = kernels(X, X.mean(axis=0), sizes[0]), kernels(Y, Y.mean(axis=0), sizes[1])
+    penalty = 0.4 * 40 / 5
+    wanted = np.linalg.solve(L + penalty * np.eye(40), y)
+    unseen = np.empty_like(wanted)
+    for row in range(40):  # the same regression without the row, and nothing else changed
+        rest = np.delete(np.arange(40), row)
+        inner = np.linalg.solve(K[np.ix_(rest, rest)] + penalty * np.eye(39), wanted[rest])
+        unseen[row] = K[row, rest] @ inner
+    unseen *= (unseen * y).sum() / (unseen**2).sum()
+    turn = solve.shrunk(Moments.of(X, Y), alpha=np.inf).matrix
+    turned = 0.3 * np.linalg.norm(unseen) / np.linalg.norm(x @ turn) * turn
+    # Far from all anchors nothing is left but the linear kernel and the rotation.
+    dual = np.linalg.solve(K + penalty * np.eye(40), wanted)
+    linear = x.T @ dual / sizes[0] ** 2
+    rest = found.affine.matrix - turned
+    assert relative(rest * np.linalg.norm(linear) / np.linalg.norm(rest), linear) < 1e-8
+    affine = solve.retrieval(Moments.of(X, Y), alpha=0.4, power=0.5, rows=Pairs.of(X, Y))
+    score = 3 * np.sqrt(((unseen @ y.T) ** 2).mean())  # of all pairs of rows
+    plain = 3 * np.sqrt((((X - X.mean(axis=0)) @ affine.matrix @ y.T) ** 2).mean())
+    np.testing.assert_allclose(found.affine.target_mean, affine.target_mean * score / plain, rtol=1e-7)
 
 
-def test_the_penalty_is_that_of_the_affine_map_and_held_out_rows_tell_which_is_taken(rng):
+def test_the_penalty_is_one_in_doubt_and_held_out_rows_tell_which_map_is_taken(rng):
     X, Y = bent(rng, 80)
     found = local_retrieval(X, Y, n_folds=4)
-    alpha = latalign.fit(X, Y, "retrieval", power=0.5, n_folds=4).evidence.alpha
     number = latalign.select.Folds.of(Pairs.of(X, Y), 4, np.random.default_rng(0)).number
-    scores = []
-    for k in range(4):
-        test, train = np.flatnonzero(number == k), np.flatnonzero(number != k)
-        one = local_retrieval(X[train], Y[train], alpha=alpha)
-        scores += list(1 / ranks(one(X[test]), Y[test]))
+    shares = {}
+    for penalty in (0.25, 1.0, 4.0):
+        shares[penalty] = []
+        for k in range(4):
+            test, train = np.flatnonzero(number == k), np.flatnonzero(number != k)
+            one = local_retrieval(X[train], Y[train], alpha=penalty * 4 / 80)
+            shares[penalty].append((1 - 1 / ranks(one(X[test]), Y[test])).sum() / 80)
+    best = min(shares, key=lambda penalty: sum(shares[penalty]))
+    more = np.subtract(shares[1.0], shares[best])
+    expected = best if more.sum() > 2 * more.std(ddof=1) else 1.0  # the standard error of a sum of four
     errors = {one.method: one.error for one in found.evidence.candidates}
-    assert errors["local_retrieval"] == pytest.approx(1 - np.mean(scores))
+    assert errors["local_retrieval"] == pytest.approx(sum(shares[expected]))
     assert errors["local_retrieval"] < errors["retrieval"]
     assert (found.method, found.evidence.scoring) == ("local_retrieval", "mrr")
-    assert (found.evidence.alpha, found.evidence.power) == (alpha, 0.5)
+    assert (found.evidence.alpha, found.evidence.power) == (pytest.approx(expected * 4 / 80), 0.5)
+
+
+def test_of_many_pairs_some_are_chosen_by(rng, monkeypatch):
+    X, Y = bent(rng, 300)
+    monkeypatch.setattr(latalign.bending, "_CHOSEN_BY", 100)
+    found = local_retrieval(X, Y)
+    assert found.evidence.alpha * 300 / 4 in (pytest.approx(0.25), pytest.approx(1.0), pytest.approx(4.0))
+    assert found.evidence.anchors == len(found.anchors) == 300
+
+
+class TestForQueries:
+    def test_what_they_have_in_common_is_taken_off(self, rng):
+        X, Y = bent(rng, 60)
+        queries = 3 + rng.normal(size=(20, 4))
+        for map_ in (
+            local_retrieval(X, Y, alpha=0.3),
+            latalign.fit(X, Y, "retrieval"),
+            latalign.fit(X, Y, "rigid"),
+        ):
+            moved = for_queries(map_, queries)
+            assert (type(moved), moved.method) == (type(map_), map_.method)
+            affine = map_.affine if isinstance(map_, LocalMap) else map_
+            offset = 0 if map_.method == "rigid" else affine.target_mean
+            np.testing.assert_allclose(moved(queries).mean(axis=0), offset + np.zeros(4), atol=1e-12)
+            np.testing.assert_allclose(np.diff(moved(X), axis=0), np.diff(map_(X), axis=0), atol=1e-12)
+
+    def test_queries_off_to_one_side_find_more(self, rng):
+        X, Y = bent(rng, 1500, 12)
+        away = 2 * rng.normal(size=12)
+        map_ = local_retrieval(X[:1000], Y[:1000])
+        asked = X[1000:] + away
+        moved = for_queries(map_, X[:300] + away)
+        assert mrr_score(moved(asked), Y[1000:]) > 1.05 * mrr_score(map_(asked), Y[1000:])
+
+    def test_bad_queries(self, rng):
+        map_ = AffineMap.of(rng.normal(size=(3, 2)))
+        with pytest.raises(ValueError, match="for_queries: the queries needs rows of 3 dimensions; got 2"):
+            for_queries(map_, np.zeros((4, 2)))
+        with pytest.raises(ValueError, match="for_queries: the queries needs finite values; 1 of 2 rows"):
+            for_queries(map_, [[1.0, 2.0, 3.0], [np.nan, 0.0, 0.0]])
+        with pytest.raises(TypeError, match="for_queries: the queries needs an array of real numbers"):
+            for_queries(map_, [["a", "b", "c"]])
 
 
 def test_where_the_spaces_bend_it_finds_more(rng):

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from latalign.on_disk import apply_file, load_map
     from latalign.parts import apply_folder
     from latalign.power_law import PowerLaw
+    from latalign.querying import for_queries
     from latalign.row_estimators import AutoAligner, RetrievalAligner
     from latalign.shifting import Shift
     from latalign.streamed import compare_files, evaluate_files, fit_files
@@ -148,6 +149,7 @@ __all__ = [
     "fit_many_moments",
     "fit_moments",
     "fit_unpaired",
+    "for_queries",
     "icp",
     "kmeans_anchors",
     "learning_curve",
@@ -176,6 +178,7 @@ _LATER = {
     "curve_results": ("CurveCheck", "CurvePoint", "Forecast", "LearningCurve", "Saving"),
     "curves": ("learning_curve", "learning_curve_moments"),
     "power_law": ("PowerLaw",),
+    "querying": ("for_queries",),
     "estimators": tuple(name for name in __all__ if name.endswith("Aligner") and name not in _ROW_ESTIMATORS),
     "evaluation": ("Evaluation", "evaluate"),
     "heldout": ("HeldoutFit", "fit_heldout"),

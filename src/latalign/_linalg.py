@@ -26,6 +26,17 @@ def cholesky(gram: Array) -> tuple[Array, float] | None:
     return np.asarray(factor), 1.0 / reciprocal if reciprocal > 0 else np.inf
 
 
+def cholesky_of(positive: Array) -> Array:
+    """Return the upper Cholesky factor of a matrix that is positive definite by a margin, and is overwritten."""
+    return np.asarray(sla.cholesky(positive, overwrite_a=True, check_finite=False))
+
+
+def inverse_diagonal(factor: Array) -> Array:
+    """Return the diagonal of (RᵀR)⁻¹ for an upper Cholesky factor R."""
+    inverse, _ = lapack.dtrtri(factor)
+    return np.einsum("ij,ij->i", inverse, inverse)
+
+
 def solve_cholesky(factor: Array, right: Array) -> Array:
     """Solve RᵀR z = right."""
     return np.asarray(sla.cho_solve((factor, False), right, check_finite=False))

@@ -1,7 +1,9 @@
-"""Retrieval by a map that bends: the affine one, and what near anchors add to it.
+"""Retrieval by a map that bends: canonical correlations with a kernel, and a rotation beside them.
 
-With the target whitened, `latalign.solve.retrieval` of power ½ is a ridge regression. It is one with another
-kernel as well [1]_ [2]_: that of the linear map plus one that falls with the distance.
+With the target whitened, `latalign.solve.retrieval` of power ½ is a ridge regression: a query becomes a
+combination of the anchors, and so does a stored row, and the two are compared. It is one with another kernel as
+well [1]_ [2]_: that of the linear map plus one that falls with the distance, so that near anchors count more than
+they do for any linear map.
 
 References
 ----------
@@ -13,27 +15,38 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, final
 
 import numpy as np
-import scipy.linalg as sla
 from numpy.typing import ArrayLike
 
 from latalign import solve
-from latalign._validation import Array, Pairs, as_generator, checked_alpha
-from latalign.evidence import Candidate
+from latalign._linalg import cholesky_of, inverse_diagonal, solve_cholesky
+from latalign._validation import Array, Pairs, Rows, as_generator, checked_alpha
+from latalign.canonical import Canonical, canonical_evidence, found_score, shortness
 from latalign.fitting import check_call
-from latalign.local_map import LocalMap, nearness
+from latalign.local_map import LocalMap, nearness, with_evidence
 from latalign.maps import AffineMap
 from latalign.methods import METHODS, Grid, Method
 from latalign.moments import Moments, moments_of_pairs
+from latalign.querying import LOCAL
 from latalign.relation import warn_if_unrelated
-from latalign.select import Folds, Scoring, default_folds, validated_by_rows
+from latalign.select import Folds, Scoring, default_folds, distinct, validated_by_rows
 from latalign.solvable import check_solvable
 
 MOST_ANCHORS = 20_000
-"""A square matrix of so many rows, 3.2 GB, is what there should be room and time for."""
+"""Square matrices of so many rows, 3.2 GB each, are what there should be room and time for."""
+
+# What the near kernel is worth at a row itself, where the linear one is one on average, and how far it reaches, in
+# units of the root mean squared distance from the mean. The rotation's part of a mapped row. All three were chosen
+# between text encoders, where a half or twice as much of each finds hardly less.
+_NEAR, _REACH = 2.0, 0.7
+_TURNED = 0.3
+# The penalties that are tried, where the kernel of a row with itself is three: one, unless another is better for
+# certain. What is best hardly depends on the number of anchors, so some of many are enough to tell.
+_PENALTIES = (0.25, 4.0, 1.0)
+_CHOSEN_BY = 4000
 
 
 def local_retrieval(
@@ -42,16 +55,17 @@ def local_retrieval(
     *,
     sample_weight: ArrayLike | None = None,
     alpha: float | Literal["auto"] = "auto",
-    scoring: Scoring = "mrr",
+    scoring: Scoring | None = None,
     n_folds: int | None = None,
     random_state: int | np.random.Generator | None = 0,
 ) -> LocalMap:
     """Find a map for queries that are searched for in the space of Y, one that bends where anchors are near.
 
-    Of ``fit(X, Y, "retrieval", power=0.5)`` the matrix is a ridge regression from X to the whitened Y. The kernel of
-    that regression is the inner product of centred rows, in units of their root mean squared length w; to it
-    is added exp(−‖x − x′‖² / (2 w²)), whose value at a row itself is one, what the former's is on average. Both
-    parts are solved together, with one penalty. The offset and the scale are those of the affine map. Where held-out
+    Of ``fit(X, Y, "retrieval", power=0.5)`` the matrix is a ridge regression from X to the whitened Y, in the
+    coordinates of the anchors (K_X + λ)⁻¹ (K_Y + λ)⁻¹ Y. The kernels are the inner products of centred rows, in units
+    of their root mean squared length w; to both is added 2 exp(−‖x − x′‖² / (2 (0.7 w)²)), and what comes out is
+    still searched for by an inner product with the rows as they are stored. The offset is made as that of
+    `solve.retrieval`, and a part of the best similarity map is added, three tenths as long as the rest. Where held-out
     anchors, searched for among each other, find more by ``fit(X, Y, "retrieval")``, by more than the standard error of
     the difference, that is what comes out, with one anchor that adds nothing.
 
@@ -66,22 +80,27 @@ def local_retrieval(
     sample_weight : array-like of shape (n,), optional
         What each pair counts, zero or more.
     alpha : float or "auto"
-        The penalty of `solve.retrieval`, above zero; by held-out retrieval of the affine map unless given.
-    scoring : {"mrr", "recall@1", "recall@10", "cosine"}
-        What "auto" chooses by.
+        The penalty of `solve.retrieval`, above zero: λ is alpha times the weight of the pairs, divided by
+        `dim_source`. "auto" is a λ of one, or of ¼ or 4 where held-out retrieval tells for certain that it is better.
+    scoring : {"mrr", "recall@1", "recall@10", "cosine"}, optional
+        What "auto" chooses by: "mrr" unless given.
     n_folds : int, optional
     random_state : int, Generator or None
-        As in `fit`.
+        As in `fit`; of more than 4,000 pairs it also draws those that "auto" chooses by.
 
     Returns
     -------
     LocalMap
-        Its evidence is that of ``solve.retrieval`` with the same penalty, and what the penalty was chosen by.
+        Its evidence is that of ``solve.retrieval`` with the same penalty, and what was chosen among.
 
     Raises
     ------
     TypeError, ValueError
         As in `fit`; also if there are more pairs than that, or `alpha` is zero.
+
+    See Also
+    --------
+    for_queries : Queries that are unlike the anchors, and need no counterpart, tell what to take off.
 
     Examples
     --------
@@ -98,107 +117,157 @@ def local_retrieval(
     >>> mrr[0] > 2 * mrr[1]
     True
     """
-    pairs = Pairs.of(X, Y, sample_weight, caller="local_retrieval")
+    given = Pairs.of(X, Y, sample_weight, caller="local_retrieval")
     check_call("retrieval", {}, scoring, "local_retrieval")
-    if len(pairs) > MOST_ANCHORS:
+    if len(given) > MOST_ANCHORS:
         raise ValueError(
             f"local_retrieval needs at most {MOST_ANCHORS:,} pairs, the square of their number being kept; got "
-            f"{len(pairs):,}. Draw some of them (latalign.random_anchors or kmeans_anchors)."
+            f"{len(given):,}. Draw some of them (latalign.random_anchors or kmeans_anchors)."
         )
     if alpha != "auto" and checked_alpha(alpha) == 0:
         raise ValueError(
             "local_retrieval needs an alpha above zero: without one it fits any rows, and finds none"
         )
-    pairs.require_finite()
+    given.require_finite()
+    pairs, _ = distinct(given)
     total = moments_of_pairs(pairs, grams="both")
     check_solvable(total)
     rng = as_generator(random_state, "local_retrieval")
     if alpha == "auto":
-        count = default_folds(pairs, scoring) if n_folds is None else n_folds
-        found = _chosen(total, Folds.of(pairs, count, rng, grams="both"), scoring)
+        found = _chosen(total, pairs, scoring or "mrr", n_folds, rng)
     else:
-        found = _bent(total, checked_alpha(alpha), pairs, *_kernels(total, pairs))
-    warn_if_unrelated(pairs)
+        found = _Kernels.of(total, pairs).map(checked_alpha(alpha))
+    warn_if_unrelated(given)
     return found
 
 
-def _chosen(total: Moments, folds: Folds, scoring: Scoring) -> LocalMap:
+def _chosen(
+    total: Moments, pairs: Pairs, scoring: Scoring, n_folds: int | None, rng: np.random.Generator
+) -> LocalMap:
     """Return the map of both kernels, or that of the linear one alone where held-out rows find more by it."""
-    affine = _validated(folds, scoring)
-    # A penalty that is chosen by the bent map itself is too large for queries unlike the anchors.
-    alike = affine if affine.power == 0.5 else _validated(folds, scoring, power=0.5)
-    both = (
-        (METHODS["retrieval"], {"alpha": affine.alpha, "power": affine.power}),
-        (_BENT, {"alpha": alike.alpha}),
-    )
-    measured = [
-        validated_by_rows(folds, scoring, (row,), given, among_heldout=True)[0] for row, given in both
-    ]
+    some = pairs
+    if len(pairs) > _CHOSEN_BY:
+        some = pairs.take(np.sort(rng.choice(len(pairs), _CHOSEN_BY, replace=False)))
+    count = default_folds(some, scoring) if n_folds is None else n_folds
+    folds = Folds.of(some, count, rng, grams="both")
+    straight = validated_by_rows(folds, scoring, (METHODS["retrieval"],))[0].candidate
+    settled = {"alpha": straight.alpha, "power": straight.power}
+    [affine] = validated_by_rows(folds, scoring, (METHODS["retrieval"],), settled, among_heldout=True)
+    [bent] = validated_by_rows(folds, scoring, (_BENT,), among_heldout=True)
     # Among few rows both find nearly all. In doubt the bent one, which loses next to nothing where nothing bends.
-    more = measured[1].shares - measured[0].shares
+    more = bent.shares - affine.shares
     doubt = float(more.std(ddof=1) * np.sqrt(len(more)))
-    straight, bent = measured[0].candidate, replace(measured[1].candidate, power=0.5)
-    best, other = (straight, bent) if more.sum() > doubt else (bent, straight)
-    assert best.alpha is not None
-    assert best.power is not None
-    rows = folds.pairs
-    if best is straight:
-        map_ = solve.retrieval(total, alpha=best.alpha, power=best.power, rows=rows)
-        found = LocalMap(map_, rows.source[:1], np.zeros((1, total.dim_target)), _width(total))
+    candidates = affine.candidate, replace(bent.candidate, power=0.5)
+    taken, other = candidates if more.sum() > doubt else candidates[::-1]
+    assert taken.alpha is not None  # either grid is of penalties
+    # As heavy a penalty for all pairs as was found for some.
+    alpha = taken.alpha * sum(fold.weight for fold in folds.moments) / total.weight
+    if taken.method == LOCAL:
+        found = _Kernels.of(total, pairs).map(alpha)
     else:
-        found = _bent(total, best.alpha, rows, *_kernels(total, rows))
+        map_ = solve.retrieval(total, alpha=alpha, power=taken.power or 0.0, rows=pairs)
+        found = LocalMap(map_, pairs.source[:1], np.zeros((1, total.dim_target)), _width(total))
     assert found.evidence is not None  # every solver gives some
-    evidence = replace(found.evidence, scoring=scoring, candidates=(best, other))
-    return replace(found, affine=replace(found.affine, evidence=evidence))
+    return with_evidence(found, replace(found.evidence, scoring=scoring, candidates=(taken, other)))
 
 
-def _validated(folds: Folds, scoring: Scoring, **given: float) -> Candidate:
-    return validated_by_rows(folds, scoring, (METHODS["retrieval"],), given)[0].candidate
+def _penalties(moments: Moments) -> Grid:
+    return tuple({"alpha": one * moments.dim_source / moments.weight} for one in _PENALTIES)
 
 
 def _bent_maps(moments: Moments, grid: Grid, rows: Pairs) -> Iterator[LocalMap]:
-    kernels = _kernels(moments, rows)
+    kernels = _Kernels.of(moments, rows)
     for point in grid:
-        yield _bent(moments, point["alpha"], rows, *kernels)
+        yield kernels.map(point["alpha"])
 
 
-_BENT = Method("local_retrieval", solve.retrieval, grams="both", solve_all=_bent_maps, ranks=True)
+_BENT = Method(
+    LOCAL,
+    solve.retrieval,
+    grams="both",
+    grid=_penalties,
+    caution=1.0,  # the last of the penalties, one, unless another is better for certain
+    solve_all=_bent_maps,
+    ranks=True,
+)
 
 
-def _kernels(moments: Moments, rows: Pairs) -> tuple[float, Array, Array]:
-    """Return the width, the centred source rows in units of it, and the Gram matrix of both kernels."""
-    source = rows.source.astype(np.float64)
-    width = _width(moments)
-    centred = (source - moments.source_mean) / width
-    return width, centred, centred @ centred.T + nearness(source, moments.source_mean, width)(source)
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kernels:
+    """Both sides' kernels between all anchors; `rows` are the pairs of the moments."""
+
+    moments: Moments
+    rows: Pairs
+    source: Array
+    target: Array
+
+    @staticmethod
+    def of(moments: Moments, rows: Pairs) -> _Kernels:
+        source = _kernel(rows.source, moments.source_mean, _width(moments))
+        target = _kernel(rows.target, moments.target_mean, _width(moments.swapped()))
+        return _Kernels(moments, rows, source, target)
+
+    def map(self, alpha: float) -> LocalMap:
+        """Return the map for one penalty."""
+        moments, rows = self.moments, self.rows
+        root = np.sqrt(rows.weights)[:, None]
+        penalty = alpha * moments.weight / moments.dim_source
+        centred_target = np.subtract(rows.target, moments.target_mean, dtype=np.float64)
+        # √w K √w + λ is symmetric where K + λ/w would not be.
+        wanted = solve_cholesky(_factor(self.target, root, penalty), root * centred_target)
+        factor = _factor(self.source, root, penalty)
+        dual = solve_cholesky(factor, wanted)
+        # What the map makes of every anchor in a fit without it: Allen's closed form.
+        unseen = (wanted - dual / inverse_diagonal(factor)[:, None]) / root
+        scale = _least_squares_scale(unseen, centred_target, rows.weights)
+        dual *= scale * root
+        unseen *= scale
+        spread = (rows.weights[:, None] * unseen).T @ unseen
+        width = _width(moments)
+        matrix = ((rows.source - moments.source_mean) / width).T @ dual / width
+        canonical = Canonical.of(moments, alpha)
+        short = shortness(moments, canonical.weighted(0.5)[1], alpha, rows)
+        affine = AffineMap(
+            moments.source_mean,
+            matrix + _turned(moments, float(spread.trace())),
+            found_score(spread, moments) * short,
+            LOCAL,
+            canonical_evidence(moments, canonical, alpha, 0.5),
+        )
+        return LocalMap(affine, rows.source, _NEAR * dual, _REACH * width)
+
+
+def _kernel(rows: Rows, mean: Array, width: float) -> Array:
+    """Return the sum of the linear kernel and the near one of all rows, the former one at a row on average."""
+    centred = (rows - mean) / width
+    gram = nearness(rows, mean, _REACH * width)(rows)
+    gram *= _NEAR
+    gram += centred @ centred.T
+    return gram
+
+
+def _factor(kernel: Array, root: Array, penalty: float) -> Array:
+    held = kernel * root
+    held *= root.T
+    held[np.diag_indices_from(held)] += penalty
+    return cholesky_of(held)
+
+
+def _least_squares_scale(fitted: Array, target: Array, weights: Array) -> float:
+    """Return the scale that brings fitted rows nearest to the target, where above zero: it changes no ranking."""
+    along = float(np.einsum("i,ij,ij->", weights, fitted, target))
+    size = float(np.einsum("i,ij,ij->", weights, fitted, fitted))
+    return along / size if along > 0 else 1.0
+
+
+def _turned(moments: Moments, size: float) -> Array:
+    """Return the matrix of the best similarity map, in what the anchors span, as long as its part of a mapped row."""
+    turn = solve.shrunk(moments, alpha=np.inf).matrix
+    own = float(((moments.xx @ turn) * turn).sum())
+    return turn * (_TURNED * float(np.sqrt(size / own)) if own > 0 else 0.0)
 
 
 def _width(moments: Moments) -> float:
     """Return the root mean squared distance of source rows from their mean; one where they do not differ."""
     return float(np.sqrt(moments.xx_diagonal.sum() / moments.weight)) or 1.0
-
-
-def _bent(moments: Moments, alpha: float, rows: Pairs, width: float, centred: Array, gram: Array) -> LocalMap:
-    """Return the map of both kernels for one penalty; `rows` are the pairs of the moments."""
-    affine = solve.retrieval(moments, alpha=alpha, power=0.5, rows=rows)
-    # √w K √w + λ is symmetric where K + λ/w would not be; λ is alpha times the mean diagonal value of xx.
-    root = np.sqrt(np.ones(len(rows)) if rows.weight is None else rows.weight)[:, None]
-    held = gram * root * root.T
-    held[np.diag_indices_from(held)] += alpha * moments.weight / moments.dim_source
-    factor = sla.cho_factor(held, overwrite_a=True, check_finite=False)
-    centred_target = np.subtract(rows.target, moments.target_mean, dtype=np.float64)
-    target = root * (centred_target @ _whitening(moments, affine, alpha))
-    dual = root * sla.cho_solve(factor, target, check_finite=False)
-    linear = replace(affine, matrix=centred.T @ dual / width, method="local_retrieval")
-    return LocalMap(linear, rows.source, dual, width)
-
-
-def _whitening(moments: Moments, affine: AffineMap, alpha: float) -> Array:
-    """Return the inverse of B, times the scale that makes the affine map of A⁻¹ xy B⁻¹; zeros where there is no map."""
-    if not affine.matrix.any():
-        return np.zeros_like(moments.yy)
-    a, b = (gram + alpha * gram.diagonal().mean() * np.eye(len(gram)) for gram in (moments.xx, moments.yy))
-    inverse = np.linalg.inv(b)
-    matrix = np.linalg.solve(a, moments.xy) @ inverse
-    size = float((matrix * matrix).sum())
-    return inverse * (float((matrix * affine.matrix).sum()) / size if size > 0 else 1.0)

@@ -195,7 +195,7 @@ def retrieval_pair(
     exponent = POWER if power == "auto" else checked_power(power)
     canonical = Canonical.of(moments, penalty)
     source, target = canonical.weighted(exponent)
-    evidence = _evidence(moments, canonical, penalty, exponent)
+    evidence = canonical_evidence(moments, canonical, penalty, exponent)
     if not len(canonical.correlations):
         raise ValueError(
             f"retrieval_pair needs rows that differ on both sides; all {moments.count} of one side are the same, "
@@ -218,12 +218,16 @@ def searching(
     scale = float((matrix * moments.xy).sum()) / spread if spread > 0 else 1.0
     offset = np.zeros(moments.dim_target)
     if rows is not None:
-        offset = scale * _found_score(moments, source, target) * _shortness(moments, target, alpha, rows)
-    evidence = _evidence(moments, canonical, alpha, power)
+        shared = source.T @ moments.xx @ source
+        offset = (
+            scale * found_score(target @ shared @ target.T, moments) * shortness(moments, target, alpha, rows)
+        )
+    evidence = canonical_evidence(moments, canonical, alpha, power)
     return AffineMap(moments.source_mean, scale * matrix, offset, "retrieval", evidence)
 
 
-def _evidence(moments: Moments, canonical: Canonical, alpha: float, power: float) -> Evidence:
+def canonical_evidence(moments: Moments, canonical: Canonical, alpha: float, power: float) -> Evidence:
+    """Return what is known of a map of these directions."""
     return Evidence(
         anchors=moments.count,
         rank=len(canonical.correlations),
@@ -234,13 +238,13 @@ def _evidence(moments: Moments, canonical: Canonical, alpha: float, power: float
     )
 
 
-def _found_score(moments: Moments, source: Array, target: Array) -> float:
-    """Return the product of coordinates at which a stored row is among those found."""
-    variance = ((source.T @ moments.xx @ source) * (target.T @ moments.yy @ target)).sum()
+def found_score(spread: Array, moments: Moments) -> float:
+    """Return the product with a mapped row, whose sums of squares are `spread`, at which a stored row is found."""
+    variance = float((spread * moments.yy).sum())
     return _FOUND_AT * float(np.sqrt(max(variance, 0.0))) / moments.weight
 
 
-def _shortness(moments: Moments, target: Array, alpha: float, rows: Pairs) -> Array:
+def shortness(moments: Moments, target: Array, alpha: float, rows: Pairs) -> Array:
     """Return minus the coefficients of the log length of a target row's coordinates, regressed on the row."""
     sums, cross, total = np.zeros(2), np.zeros(moments.dim_target), np.zeros(moments.dim_target)
     for part in rows.blocks(_BLOCK_ROWS):

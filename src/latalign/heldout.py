@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from latalign._validation import Pairs, as_generator
+from latalign.bending import local_retrieval
 from latalign.evaluation import Evaluation, evaluate
 from latalign.evidence import IllConditionedWarning
 from latalign.fitting import fit
+from latalign.local_map import LocalMap, with_evidence
 from latalign.maps import AffineMap
+from latalign.querying import LOCAL
 from latalign.relation import UnrelatedPairsWarning
 from latalign.select import groups_of, held_out
 
@@ -28,13 +33,13 @@ class HeldoutFit:
 
     Attributes
     ----------
-    map : AffineMap
+    map : AffineMap, or LocalMap of "local_retrieval"
         Its ``evidence.heldout`` holds the figures of `heldout.mapped`.
     heldout : Evaluation or None
         Of a second map, fitted by the same recipe on the other pairs; None where nothing was held out.
     """
 
-    map: AffineMap
+    map: AffineMap | LocalMap
     heldout: Evaluation | None
 
 
@@ -54,14 +59,14 @@ def fit_heldout(
     X : array-like of shape (n, dim_source)
     Y : array-like of shape (n, dim_target)
     method : str
-        As in `latalign.fit`.
+        As in `latalign.fit`, or "local_retrieval": see `latalign.local_retrieval`.
     holdout : float
         The share of the pairs, drawn at random, that the second fit does not see; 0 leaves it out.
         Equal pairs are held out together or not at all, so it may be a little less.
     random_state : int
         Draws those pairs, and the folds of both fits.
     **options
-        What else `latalign.fit` takes, but for sample weights.
+        What else `latalign.fit` takes, or `latalign.local_retrieval`, but for sample weights.
 
     Returns
     -------
@@ -90,9 +95,14 @@ def fit_heldout(
     if "sample_weight" in options:
         raise TypeError("fit_heldout takes no sample_weight; split the pairs and call fit and evaluate")
     pairs = Pairs.of(X, Y, caller="fit")
-    fitted = fit(pairs.source, pairs.target, method, random_state=random_state, **options)
-    found = _on_heldout(pairs, method, holdout, random_state, options) if holdout else None
+    recipe = partial(_recipe(method), random_state=random_state, **options)
+    fitted = recipe(pairs.source, pairs.target)
+    found = _on_heldout(pairs, recipe, holdout, random_state) if holdout else None
     return with_figures(fitted, found)
+
+
+def _recipe(method: str) -> Callable[..., AffineMap | LocalMap]:
+    return local_retrieval if method == LOCAL else partial(fit, method=method)
 
 
 def check_holdout(holdout: float) -> None:
@@ -101,16 +111,16 @@ def check_holdout(holdout: float) -> None:
         raise ValueError(f"fit_heldout needs a share 0 ≤ holdout < 1; got {holdout}")
 
 
-def with_figures(fitted: AffineMap, found: Evaluation | None) -> HeldoutFit:
+def with_figures(fitted: AffineMap | LocalMap, found: Evaluation | None) -> HeldoutFit:
     """Return a fit with its held-out figures, which the map keeps too."""
     if found is not None and fitted.evidence is not None:
         figures = {"rows": found.rows, **found.mapped.figures()}
-        fitted = replace(fitted, evidence=replace(fitted.evidence, heldout=figures))
+        fitted = with_evidence(fitted, replace(fitted.evidence, heldout=figures))
     return HeldoutFit(fitted, found)
 
 
 def _on_heldout(
-    pairs: Pairs, method: str, holdout: float, random_state: int, options: dict[str, Any]
+    pairs: Pairs, recipe: Callable[..., AffineMap | LocalMap], holdout: float, random_state: int
 ) -> Evaluation | None:
     """Fit on some of the pairs and evaluate on the others; None, with a warning, where that cannot be."""
     rng = as_generator(random_state, "fit_heldout")
@@ -130,7 +140,7 @@ def _on_heldout(
             # The fit on all pairs has said it already.
             warnings.simplefilter("ignore", IllConditionedWarning)
             warnings.simplefilter("ignore", UnrelatedPairsWarning)
-            second = fit(train.source, train.target, method, random_state=random_state, **options)
+            second = recipe(train.source, train.target)
         return evaluate(second, unseen.source, unseen.target, random_state=random_state)
     except ValueError as error:
         warnings.warn(f"no held-out error: {error}", stacklevel=3)

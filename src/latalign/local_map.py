@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, final
+from typing import Any, TypeVar, cast, final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -207,6 +207,26 @@ class LocalMap:
             return LocalMap(affine, tensors["anchors"], tensors["coefficients"], float(width))
         except ValueError as error:
             raise ValueError(f"{path} is not a sound map file: {error}") from error
+
+
+Searching = TypeVar("Searching", bound=AffineMap | LocalMap)
+"""A map for searching, of either kind."""
+
+
+def with_evidence(map_: Searching, evidence: Evidence) -> Searching:
+    """Return the same map with other evidence."""
+    return with_affine(map_, replace(affine_part(map_), evidence=evidence))
+
+
+def affine_part(map_: AffineMap | LocalMap) -> AffineMap:
+    """Return a map for searching without what near anchors add."""
+    return map_ if isinstance(map_, AffineMap) else map_.affine
+
+
+def with_affine(map_: Searching, affine: AffineMap) -> Searching:
+    """Return the map with another affine part."""
+    moved = affine if isinstance(map_, AffineMap) else replace(map_, affine=affine)
+    return cast("Searching", moved)
 
 
 def nearness(anchors: Rows, mean: Array, width: float) -> Callable[[Rows], Array]:

@@ -23,12 +23,13 @@ from latalign.engine import Engine, named_anywhere
 from latalign.fitting import check_call, choose_by_rows, needs_folds, score_of_rows, solve_folds
 from latalign.heldout import HeldoutFit
 from latalign.io.arrays import Source, open_rows
-from latalign.loading import load_pairs
+from latalign.loading import load_pairs, read_pairs
 from latalign.maps import AffineMap, Map
 from latalign.methods import METHODS
 from latalign.moments import Moments, summed
 from latalign.on_disk import limited
 from latalign.pairing import PairedRows, PairsAgain, PairStream, Unmatched, fits, paired
+from latalign.querying import LOCAL
 from latalign.relation import require_related, warn_if_unrelated
 from latalign.select import Folds, Scoring, groups_of
 from latalign.solvable import warn_if_undetermined
@@ -73,7 +74,7 @@ def fit_files(
         Files, folders, patterns or Arrow streams, of one format or of two; see
         `latalign.io.arrays.open_rows`.
     method : str
-        As in `latalign.fit`.
+        As in `latalign.fit`, or "local_retrieval", for which the rows are loaded.
     id_column : str, optional
         The column of both tables that says which rows are the same thing. By order unless given.
     unmatched : {"error", "drop"}
@@ -142,6 +143,18 @@ def fit_files(
         )
     options: dict[str, Any] = {"scoring": scoring, "n_folds": n_folds, "precision": precision}
     options |= {name: value for name, value in parameters.items() if value is not None}
+    if method == LOCAL:
+        if robust or precision != "double" or engine is not None or place is not Buffers:
+            raise ValueError(
+                f"{LOCAL} keeps its anchors, in memory and as they are: it goes without robust, precision, engine "
+                "and place"
+            )
+        del options["precision"]
+        with limited(threads):
+            X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
+            if refuse_unrelated:
+                require_related(X, Y, "fit", _FORCE)
+            return heldout.fit_heldout(X, Y, method, holdout=holdout, random_state=random_state, **options)
     if engine is not None:
         if place is not Buffers:
             raise ValueError("an engine's workers multiply by NumPy: give an engine or a place, not both")

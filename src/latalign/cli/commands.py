@@ -37,11 +37,14 @@ from latalign.cli.parameters import (
     is_folder,
 )
 from latalign.cli.program import EXIT_STATUSES, Program, debug_option
+from latalign.io.arrays import open_rows
 from latalign.io.protocol import Location
 from latalign.loading import read_pairs
+from latalign.maps import AffineMap
 from latalign.methods import METHODS
 from latalign.on_disk import apply_file, refuse_same_file
 from latalign.parts import apply_folder
+from latalign.querying import LOCAL, for_queries
 from latalign.relation import UnrelatedPairsWarning
 from latalign.select import SCORINGS
 
@@ -89,10 +92,11 @@ def main() -> None:
 )
 @click.option(
     "--method",
-    type=click.Choice(["auto", *METHODS]),
+    type=click.Choice(["auto", *METHODS, LOCAL]),
     default="auto",
     show_default=True,
-    help="auto takes the method with the smallest cross-validated error, the simpler of two that are close.",
+    help="auto takes the method with the smallest cross-validated error, the simpler of two that are close. "
+    f"retrieval and {LOCAL}, which keeps the anchors (20,000 at most), are for queries to be searched with.",
 )
 @click.option(
     "--alpha",
@@ -132,6 +136,13 @@ def main() -> None:
     is_flag=True,
     help="Show the held-out error against the number of anchors as well, and what twice as many would buy. That "
     "takes as long as a hundred fits from moments, and loads the rows.",
+)
+@click.option(
+    "--queries",
+    metavar="FILE",
+    type=RowsFile(),
+    help=f"With --method retrieval or {LOCAL}, other queries of the source model, a hundred or more: where they are "
+    "unlike the anchors, what all of them have in common is taken off. They need no counterparts.",
 )
 @seed_option("Draws the folds and the held-out pairs.")
 @click.option(
@@ -183,6 +194,7 @@ def fit(
     scoring: Any,
     holdout: float,
     curve: bool,
+    queries: Location | None,
     seed: int,
     precision: Any,
     robust: bool,
@@ -229,15 +241,19 @@ def fit(
     place = multiplied_on(device, engine)
     if curve and scoring not in (None, "mse"):
         raise click.UsageError(f"--curve is of squared errors and goes with --scoring mse; got {scoring}")
-    if curve and method != "auto" and METHODS[method].ranks:
+    ranks = method == LOCAL or (method != "auto" and METHODS[method].ranks)
+    if curve and ranks:
         raise click.UsageError(f"--curve is of squared errors, of which {method} makes nothing")
-    if scoring == "mse" and method != "auto" and METHODS[method].ranks:
+    if scoring == "mse" and ranks:
         raise click.UsageError(f"--scoring mse is of squared errors, of which {method} makes nothing")
-    if uncertainty and method != "auto" and METHODS[method].ranks:
+    if uncertainty and ranks:
         raise click.UsageError(
             f"--uncertainty goes with a map that says where a row lies, which {method} does not"
         )
-    call_is_right(refuse_same_file, output, [source.path, target.path])
+    if queries is not None and not ranks:
+        raise click.UsageError(f"--queries go with --method retrieval or {LOCAL}; got --method {method}")
+    read = [source, target] if queries is None else [source, target, queries]
+    call_is_right(refuse_same_file, output, [location.path for location in read])
     with started(engine, scheduler, workers) as running, show.working("fitting") as advance:
         found = fit_files(
             source,
@@ -258,6 +274,8 @@ def fit(
             **given,
         )
         fitted, learned = found.map, None
+        if queries is not None:
+            fitted = for_queries(fitted, open_rows(queries).load())
         if curve or uncertainty:
             X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
             with warnings.catch_warnings():
@@ -266,6 +284,7 @@ def fit(
                     given |= {"precision": precision, "robust": robust, "random_state": seed}
                     learned = learning_curve(X, Y, method, **given)
                 if uncertainty:
+                    assert isinstance(fitted, AffineMap)  # what ranks was refused
                     fitted = calibrate(fitted, X, Y, robust=robust, random_state=seed)
         fitted.save(output, **names)
     if as_json:
@@ -396,6 +415,7 @@ def _require_parameters(method: str, given: Mapping[str, Any]) -> None:
     """Refuse an option that belongs to another method."""
     for name in given:
         takers = [row.name for row in METHODS.values() if name in row.parameters]
+        takers += [LOCAL] if name == "alpha" else []
         if method not in takers:
             raise click.UsageError(
                 f"--{name} goes with --method {' or '.join(takers)}; got --method {method}"

@@ -12,6 +12,7 @@ import click
 
 from latalign.cli.parameters import RowsFile
 from latalign.engine import Engine
+from latalign.local_map import LocalMap
 from latalign.maps import AffineMap
 
 FILES = """
@@ -143,7 +144,7 @@ def by_id(column: str, alone: str) -> Callable[[Callable[..., Any]], Callable[..
     return added
 
 
-def map_json(map_: AffineMap) -> dict[str, Any]:
+def map_json(map_: AffineMap | LocalMap) -> dict[str, Any]:
     """Return what JSON output tells of a map."""
     return {
         "method": map_.method,

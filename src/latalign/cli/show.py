@@ -18,6 +18,7 @@ from latalign.curve_results import CurvePoint, Forecast, LearningCurve
 from latalign.evaluation import Evaluation
 from latalign.evidence import Evidence
 from latalign.io.mapfile import MapHeader
+from latalign.local_map import LocalMap
 from latalign.maps import AffineMap
 from latalign.metrics import Likeness
 from latalign.on_disk import AnyMap
@@ -86,7 +87,7 @@ def line(text: str) -> Text:
     return Text(text)
 
 
-def described(map_: AffineMap) -> str:
+def described(map_: AffineMap | LocalMap) -> str:
     """Return a map in a few words."""
     words = f"{map_.method}, {map_.dim_source} → {map_.dim_target} dimensions"
     return words if map_.evidence is None else f"{words}, {map_.evidence.anchors:,} anchors"
@@ -96,7 +97,7 @@ def evidence_tables(map_: AnyMap) -> Iterator[Table]:
     """Yield what is known of how a map was found."""
     if isinstance(map_, StitchingMap):
         yield _training(map_)
-    if not isinstance(map_, AffineMap) or map_.evidence is None:
+    if not isinstance(map_, AffineMap | LocalMap) or map_.evidence is None:
         return
     evidence = map_.evidence
     facts = Table(box=None, show_header=False, pad_edge=False)
@@ -110,7 +111,7 @@ def evidence_tables(map_: AnyMap) -> Iterator[Table]:
     if evidence.robust is not None:
         ignored, less = (int(evidence.robust[name]) for name in ("ignored", "downweighted"))
         facts.add_row("pairs that count nothing, and less than others", f"{ignored:,}, {less:,}")
-    if map_.uncertainty is not None:
+    if isinstance(map_, AffineMap) and map_.uncertainty is not None:
         facts.add_row("uncertainty of a mapped row, typically", number(_typical(map_.uncertainty)))
     if evidence.power is not None:
         facts.add_row("power of the correlations", number(evidence.power))

@@ -36,6 +36,7 @@ _OF_PAIRS = [
     "scoring",
     "holdout",
     "curve",
+    "queries",
     "precision",
     "robust",
     "uncertainty",
