@@ -66,6 +66,7 @@ ROOMS = [
         "relevance",
         "agreement",
         "streamed",
+        "one_pass",
         "unpaired",
         "many",
         "auditing",

@@ -12,6 +12,7 @@ from scipy.stats import skew
 
 import latalign
 from latalign import metrics
+from latalign.bridging import Crossing
 from latalign.crowding import csls_relevant_ranks, index_hubness
 from latalign.model_change import _needed, _Resampling
 from latalign.searching import Index, nearest, relevant_ranks
@@ -261,8 +262,11 @@ def test_maps_are_chosen_by_what_held_out_anchors_find(rng):
         option = found.option(name)
         scores = [one.mrr for one in option.tried]
         assert scores == sorted(scores, reverse=True)
+        bending = ("local_retrieval",) if name == "bridge" else ()
         assert {(one.method, one.way) for one in option.tried} == {
-            (method, way) for method in ("none", *latalign.METHODS) for way in ("as it is", "less the mean")
+            (method, way)
+            for method in ("none", *latalign.METHODS, *bending)
+            for way in ("as it is", "less the mean")
         }
         assert option.method == option.tried[0].method
     # What is given is what was measured.
@@ -274,6 +278,59 @@ def test_maps_are_chosen_by_what_held_out_anchors_find(rng):
     queries = case["new_queries"] if documents.query_map is None else documents.query_map(case["new_queries"])
     ranks = brute_force_ranks(queries, documents.index_map(case["old_index"]), wanted)
     assert documents.mrr == pytest.approx((1 / ranks).mean())
+
+
+def test_a_bent_bridge_is_chosen_and_written_where_the_spaces_bend(rng, tmp_path):
+    part = rng.integers(2, size=1450)
+    latent = rng.normal(size=(1450, 8))
+    middle = 2 * rng.normal(size=(2, 8))
+    turns = np.linalg.qr(rng.normal(size=(2, 8, 8)))[0]
+    new, old = latent + middle[part], np.einsum("ni,nij->nj", latent, turns[part])
+    held = slice(1000, 1450)
+    given = (
+        old[:1000],
+        new[:1000],
+        old[held],
+        old[held][:150] + 5 * rng.normal(size=(150, 8)),
+        new[held][:150],
+    )
+    found = latalign.verdict(*given, relevant=np.arange(150))
+    bridge = found.option("bridge")
+    assert (bridge.method, found.choice) == ("local_retrieval", "bridge")
+    assert {one.method for one in found.option("documents").tried}.isdisjoint({"local_retrieval"})
+    [file] = found.save_map(tmp_path / "bridge.safetensors").values()
+    np.testing.assert_array_equal(latalign.load_map(file)(new[held]), bridge.query_map(new[held]))
+
+
+class TestUnpairedQueries:
+    def test_what_they_have_in_common_is_taken_off(self, rng):
+        case = model_change(rng, new_noise=0.3)
+        case["new_queries"] = case["new_queries"] + 3.0
+        plain = latalign.verdict(**case).option("bridge")
+        known = case["new_queries"][:100] + 0.3 * rng.normal(size=(100, DIM))
+        better = latalign.verdict(**case, unpaired_queries=known).option("bridge")
+        assert plain.tried == better.tried  # they choose nothing
+        if latalign.querying.is_for_searching(plain.method):
+            expected = latalign.for_queries(plain.query_map, known)
+            np.testing.assert_allclose(better.query_map(known), expected(known))
+            assert better.mrr > plain.mrr
+
+    def test_a_map_that_is_not_for_queries_stays(self):
+        straight = Crossing(latalign.AffineMap.of(np.eye(2)), None)
+        assert straight.for_queries(np.ones((3, 2))) is straight
+        searching = Crossing(replace(latalign.AffineMap.of(np.eye(2)), method="retrieval"), None)
+        np.testing.assert_array_equal(
+            searching.for_queries(np.ones((3, 2))).query_map(np.ones((1, 2))), [[0, 0]]
+        )
+
+    def test_bad_ones(self, rng):
+        case = model_change(rng)
+        with pytest.raises(
+            ValueError, match="verdict: the unpaired queries needs rows of 12 dimensions; got 3"
+        ):
+            latalign.verdict(**case, unpaired_queries=np.zeros((4, 3)))
+        with pytest.raises(ValueError, match="unpaired queries that are no test queries; all 5 are"):
+            latalign.verdict(**case, unpaired_queries=2 * case["new_queries"][:5])
 
 
 def test_the_test_queries_choose_no_map(rng):

@@ -6,17 +6,20 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latalign._validation import Array, Pairs, Rows
 from latalign.anchors import random_anchors
+from latalign.bending import MOST_ANCHORS, local_retrieval
 from latalign.evidence import IllConditionedWarning
 from latalign.fitting import fit
+from latalign.local_map import LocalMap, Searching, affine_part, with_affine
 from latalign.maps import AffineMap
 from latalign.methods import METHODS
+from latalign.querying import LOCAL, for_queries, is_for_searching
 from latalign.relation import UnrelatedPairsWarning
 from latalign.searching import Index, among, relevant_ranks
 from latalign.select import fold_of_groups, groups_of
@@ -36,35 +39,46 @@ class Crossing:
 
     Attributes
     ----------
-    query_map, index_map : AffineMap or None
+    query_map : AffineMap, LocalMap or None
+    index_map : AffineMap or None
         None leaves that side as it is.
     """
 
-    query_map: AffineMap | None
+    query_map: AffineMap | LocalMap | None
     index_map: AffineMap | None
 
     def search(self, queries: Rows, rows: Rows) -> tuple[Rows, Index]:
         """Return the queries and the index as they are compared."""
         return (queries if self.query_map is None else self.query_map(queries)), Index(rows, self.index_map)
 
+    def for_queries(self, queries: Rows) -> Crossing:
+        """Take off what queries have in common, where the map is one that is made for queries."""
+        if self.query_map is None or not is_for_searching(self.query_map.method):
+            return self
+        return replace(self, query_map=for_queries(self.query_map, queries))
 
-Way = Callable[[AffineMap, Array], Crossing]
+
+Way = Callable[[Any, Array], Crossing]
 
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Direction:
-    """Which space is mapped into which, and in what ways such a map may be used.
+    """Which space is mapped into which, by what, and in what ways such a map may be used.
 
     Attributes
     ----------
     into_old : bool
         Whether the new space is mapped into the old one, or the old one into the new.
+    methods : tuple of str
+        From the simplest: rows of `latalign.METHODS`, and where queries alone are mapped the map that bends, which
+        takes too long for a whole index.
     ways : mapping
         From a name to what makes a `Crossing` of a map and the mean of the anchors in its target space.
     """
 
     into_old: bool
+    methods: tuple[str, ...]
     ways: Mapping[str, Way]
 
     def crossings(self, method: str, anchors: Pairs) -> Iterator[tuple[str, Crossing]]:
@@ -76,9 +90,16 @@ class Direction:
         for name, way in self.ways.items():
             yield name, way(map_, mean)
 
+    def methods_for(self, anchors: Pairs) -> Iterator[str]:
+        """Yield what can be fitted to these anchors, "none" first where the spaces are of one width."""
+        if anchors.source.shape[1] == anchors.target.shape[1]:
+            yield NO_MAP
+        yield from (name for name in self.methods if name != LOCAL or len(anchors) <= MOST_ANCHORS)
 
-def _less(map_: AffineMap, mean: Array) -> AffineMap:
-    return replace(map_, target_mean=map_.target_mean - mean)
+
+def _less(map_: Searching, mean: Array) -> Searching:
+    affine = affine_part(map_)
+    return with_affine(map_, replace(affine, target_mean=affine.target_mean - mean))
 
 
 def _both_less(map_: AffineMap, mean: Array) -> Crossing:
@@ -87,6 +108,7 @@ def _both_less(map_: AffineMap, mean: Array) -> Crossing:
 
 BRIDGE = Direction(
     into_old=True,
+    methods=(*METHODS, LOCAL),
     ways=MappingProxyType[str, Way](
         {
             "as it is": lambda map_, mean: Crossing(map_, None),
@@ -96,6 +118,7 @@ BRIDGE = Direction(
 )
 DOCUMENTS = Direction(
     into_old=False,
+    methods=tuple(METHODS),
     ways=MappingProxyType[str, Way](
         {"as it is": lambda map_, mean: Crossing(None, map_), "less the mean": _both_less}
     ),
@@ -110,7 +133,7 @@ class Tried:
     Attributes
     ----------
     method : str
-        A row of `latalign.METHODS`, or "none": rows as they are, between spaces of one width.
+        A row of `latalign.METHODS`, "local_retrieval", or "none": rows as they are, between spaces of one width.
     way : {"as it is", "less the mean"}
         Whether the mean of the anchors is taken off what is compared: off the mapped query alone where the
         index stays as it is, off both sides where it is mapped.
@@ -146,11 +169,13 @@ def chosen(
     tuple of Tried
         Best first; of equals the simplest.
     """
-    searched = np.vstack([anchors.target, _strangers(anchors, index, rng)])
+    strangers = _strangers(anchors, index, rng)
     ranks: dict[tuple[str, str], list[NDArray[np.int64]]] = {}
     for train, held in _splits(anchors, rng):
-        queries, own = anchors.source[held], held[:, None].astype(np.int64)
-        for method in _methods(anchors):
+        # Not among those of the fit: a map that bends lies near them.
+        searched = np.vstack([anchors.target[held], strangers])
+        queries, own = anchors.source[held], np.arange(len(held))[:, None]
+        for method in direction.methods_for(train):
             for way, crossing in direction.crossings(method, train):
                 found = relevant_ranks(*crossing.search(queries, searched), own)
                 ranks.setdefault((method, way), []).append(found)
@@ -163,18 +188,16 @@ def _tried(method: str, way: str, ranks: NDArray[np.int64]) -> Tried:
     return Tried(method, way, float((ranks <= 10).mean()), float((1 / ranks).mean()))
 
 
-def _methods(anchors: Pairs) -> tuple[str, ...]:
-    same_width = anchors.source.shape[1] == anchors.target.shape[1]
-    return (NO_MAP, *METHODS) if same_width else tuple(METHODS)
-
-
-def _fitted(method: str, source: Rows, target: Rows) -> AffineMap:
+def _fitted(method: str, source: Rows, target: Rows) -> AffineMap | LocalMap:
     if method == NO_MAP:
         return replace(AffineMap.of(np.eye(source.shape[1])), method=NO_MAP)
     with warnings.catch_warnings():
         # What a map does to directions that the anchors do not show is judged on held-out anchors.
         warnings.simplefilter("ignore", IllConditionedWarning)
         warnings.simplefilter("ignore", UnrelatedPairsWarning)  # `verdict` has said it of all of them
+        if method == LOCAL:
+            # The penalty that "auto" takes in doubt: one, where the kernel of a row with itself is three.
+            return local_retrieval(source, target, alpha=source.shape[1] / len(source))
         return fit(source, target, method, scoring="recall@10")
 
 

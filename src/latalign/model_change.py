@@ -15,7 +15,7 @@ from latalign._validation import as_generator
 from latalign.bridging import BRIDGE, DOCUMENTS, Crossing, Tried, chosen
 from latalign.crowding import csls_relevant_ranks, index_hubness
 from latalign.relation import warn_if_unrelated
-from latalign.relevance import Case, Truth, checked, truth_of, without_tested
+from latalign.relevance import Case, Truth, checked, other_queries, truth_of, without_tested
 from latalign.searching import relevant_ranks
 from latalign.verdicts import MAPS, Choice, Interval, Option, OptionName, Verdict
 
@@ -36,6 +36,7 @@ def verdict(
     *,
     new_index: ArrayLike | None = None,
     index_ids: ArrayLike | None = None,
+    unpaired_queries: ArrayLike | None = None,
     n_resamples: int = 2000,
     random_state: int | np.random.Generator | None = 0,
 ) -> Verdict:
@@ -46,7 +47,8 @@ def verdict(
     anew. Each is measured by what the test queries find, by exact search and cosine.
 
     The two maps are chosen by held-out anchors alone: each looks for itself among all anchors and up to
-    20,000 rows of the index, by every row of `latalign.METHODS`, as it is and less the mean of the anchors.
+    20,000 rows of the index, by every row of `latalign.METHODS`, as it is and less the mean of the anchors, and the
+    bridge by `latalign.local_retrieval` too.
     The test queries choose nothing.
 
     Parameters
@@ -69,6 +71,10 @@ def verdict(
         give. A part of the index is enough, if `old_index` is the same part.
     index_ids : array-like of shape (n,), optional
         The ids of the rows of the index, integers or strings, by which `relevant` names them.
+    unpaired_queries : array-like of shape (m, dim_new), optional
+        Other queries by the new model alone, a hundred or more, from a log for instance: what all of them have in
+        common is taken off by a bridge that is made for queries (see `latalign.for_queries`). Test queries among them
+        are left out.
     n_resamples : int
         Of the bootstrap over queries, at least 100.
     random_state : int, Generator or None
@@ -126,9 +132,11 @@ def verdict(
     case = checked(old_anchors, new_anchors, old_index, old_queries, new_queries, new_index)
     truth = truth_of(case, relevant, index_ids)
     anchors = without_tested(case, truth)
+    known = None if unpaired_queries is None else other_queries(case, unpaired_queries)
     warn_if_unrelated(anchors)
+    bridge, bridges = chosen(BRIDGE, anchors, case.old_index, rng)
     maps: dict[OptionName, tuple[Crossing, tuple[Tried, ...]]] = {
-        "bridge": chosen(BRIDGE, anchors, case.old_index, rng),
+        "bridge": (bridge if known is None else bridge.for_queries(known), bridges),
         "documents": chosen(DOCUMENTS, anchors, case.old_index, rng),
     }
     found = _measured(case, truth, {name: crossing for name, (crossing, _) in maps.items()})

@@ -54,7 +54,11 @@ def for_queries(map_: Searching, queries: ArrayLike) -> Searching:
     rows = as_rows(queries, "for_queries: the queries", dim=map_.dim_source)
     require_finite(rows, "for_queries: the queries")
     affine = affine_part(map_)
-    ranks = map_.method == LOCAL or (map_.method in METHODS and METHODS[map_.method].ranks)
-    offset = affine.target_mean if ranks else np.zeros(map_.dim_target)
+    offset = affine.target_mean if is_for_searching(map_.method) else np.zeros(map_.dim_target)
     common = map_(rows.astype(np.float64)).mean(axis=0)
     return with_affine(map_, replace(affine, target_mean=affine.target_mean + offset - common))
+
+
+def is_for_searching(method: str) -> bool:
+    """Tell whether a method makes directions to search along, not rows that are near those of the target."""
+    return method == LOCAL or (method in METHODS and METHODS[method].ranks)

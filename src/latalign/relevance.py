@@ -67,6 +67,18 @@ def without_tested(case: Case, truth: Truth) -> Pairs:
     return left
 
 
+def other_queries(case: Case, queries: ArrayLike) -> Rows:
+    """Return queries of the new model that are none of the test queries."""
+    rows = as_rows(queries, "verdict: the unpaired queries", dim=case.new_queries.shape[1])
+    require_finite(rows, "verdict: the unpaired queries")
+    left = rows[~among(rows, case.new_queries)]
+    if not len(left):
+        raise ValueError(
+            f"verdict needs unpaired queries that are no test queries; all {len(rows)} are. Give others, or none."
+        )
+    return left
+
+
 def truth_of(case: Case, relevant: Any, index_ids: ArrayLike | None = None) -> Truth:
     """Return the relevant rows, checked; the nearest rows of the new index where none are given."""
     count = len(case.old_index)

@@ -6,38 +6,26 @@ block, and nothing but `Moments` and a bounded sample of the rows is kept.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
-
-import numpy as np
+from typing import Any
 
 from latalign import comparison, evaluation, heldout
 from latalign._rowsum import AnyPrecision, Buffers, Place
-from latalign._validation import Pairs, Rows, as_generator, require_folds
+from latalign._validation import Rows, as_generator, require_folds
 from latalign.agreement import Progress, measured, require_way
-from latalign.dealing import Deal, Dealt, Sample, deal_out, deal_out_on
+from latalign.dealing import Deal, deal_out, deal_out_on
 from latalign.engine import Engine, named_anywhere
-from latalign.fitting import check_call, choose_by_rows, needs_folds, score_of_rows, solve_folds
 from latalign.heldout import HeldoutFit
 from latalign.io.arrays import Source, open_rows
 from latalign.loading import load_pairs, read_pairs
-from latalign.maps import AffineMap, Map
-from latalign.methods import METHODS
-from latalign.moments import Moments, summed
+from latalign.maps import Map
 from latalign.on_disk import limited
-from latalign.pairing import PairedRows, PairsAgain, PairStream, Unmatched, fits, paired
+from latalign.one_pass import FORCE, filled, fit_stream, scored
+from latalign.pairing import PairedRows, PairStream, Unmatched, fits, paired
 from latalign.querying import LOCAL
-from latalign.relation import require_related, warn_if_unrelated
-from latalign.select import Folds, Scoring, groups_of
-from latalign.solvable import warn_if_undetermined
-
-# What is held out of rows that are streamed: it is measured as it is, in memory.
-_HELD_ROWS = 2000
-_SCORED_ROWS = 1000
-_FORCE = "Where that cannot be, --force fits them as they are (refuse_unrelated=False)."
+from latalign.relation import require_related
+from latalign.select import Scoring
 
 
 def fit_files(
@@ -153,7 +141,7 @@ def fit_files(
         with limited(threads):
             X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
             if refuse_unrelated:
-                require_related(X, Y, "fit", _FORCE)
+                require_related(X, Y, "fit", FORCE)
             return heldout.fit_heldout(X, Y, method, holdout=holdout, random_state=random_state, **options)
     if engine is not None:
         if place is not Buffers:
@@ -170,7 +158,7 @@ def fit_files(
         if isinstance(pairs, tuple):
             X, Y = pairs
             if refuse_unrelated:
-                require_related(X, Y, "fit", _FORCE)
+                require_related(X, Y, "fit", FORCE)
             options["robust"] = robust
             options["precision"] = "double" if precision == "double" else "fast"
             return heldout.fit_heldout(X, Y, method, holdout=holdout, random_state=random_state, **options)
@@ -184,7 +172,7 @@ def fit_files(
         else:
             assert isinstance(pairs, PairedRows)  # by order, as was required
             dealt_out = partial(deal_out_on, engine, pairs, threads=threads, progress=progress)
-        return _fit_stream(pairs, dealt_out, method, holdout, random_state, options, refuse_unrelated)
+        return fit_stream(pairs, dealt_out, method, holdout, random_state, options, refuse_unrelated)
 
 
 def evaluate_files(
@@ -323,9 +311,9 @@ def compare_files(
         require_folds(n_folds, "compare")
         deal = Deal(n_folds, kept=max(max_rows // n_folds, 1), seed=random_state, grams="both")
         dealt = deal_out(pairs, deal, threads=threads, progress=progress)
-        kept = _scored(dealt).pairs
+        kept = scored(dealt).pairs
         rng = as_generator(random_state, "compare_files")
-        return comparison.comparison(_filled(dealt.folds), kept, k=k, n_permutations=n_permutations, rng=rng)
+        return comparison.comparison(filled(dealt.folds), kept, k=k, n_permutations=n_permutations, rng=rng)
 
 
 def _opened(
@@ -343,91 +331,3 @@ def _opened(
     if fits(*sides):
         return load_pairs(*sides, id_column, unmatched)
     return paired(*sides, id_column=id_column, unmatched=unmatched, caller=caller)
-
-
-def _fit_stream(
-    pairs: PairStream,
-    dealt_out: Callable[[Deal], Dealt],
-    method: str,
-    holdout: float,
-    seed: int,
-    options: Mapping[str, Any],
-    refuse_unrelated: bool,
-) -> HeldoutFit:
-    """Fit from one pass, or from two where the first one's moments are too coarse for the rows."""
-    given = {
-        name: value for name, value in options.items() if name not in ("scoring", "n_folds", "precision")
-    }
-    scoring = options["scoring"]
-    check_call(method, given, scoring)
-    heldout.check_holdout(holdout)
-    by_rows = score_of_rows(method, given, scoring)
-    deal = Deal(
-        (options["n_folds"] or 5) if by_rows is not None or needs_folds(method, given) else 1,
-        min(holdout, _HELD_ROWS / pairs.rows) if pairs.rows else holdout,
-        _SCORED_ROWS if by_rows is not None or not holdout else 0,
-        _HELD_ROWS,
-        seed,
-        options["precision"],
-        "both" if by_rows is not None else "source" if method == "auto" else METHODS[method].grams,
-    )
-    dealt = dealt_out(deal)
-    sample = dealt.kept[-1 if holdout else 0]
-    if len(sample.numbers):
-        if refuse_unrelated:
-            require_related(sample.source, sample.target, "fit", _FORCE)
-        else:
-            warn_if_unrelated(Pairs.of(sample.source, sample.target))
-    folds = _filled(dealt.folds)
-    total = summed(folds) + dealt.held
-    if by_rows is None:
-        first = solve_folds(method, folds, given)
-    else:
-        first = choose_by_rows(_scored(dealt), by_rows, method, given)
-    fitted = _solved(first, total, given, _again(pairs))
-    warn_if_undetermined(fitted)
-    measured = _on_heldout(first, dealt.kept[-1], seed) if holdout else None
-    return heldout.with_figures(fitted, measured)
-
-
-def _solved(first: AffineMap, total: Moments, given: Mapping[str, Any], rows: Pairs | None) -> AffineMap:
-    """Return the map of the method and the parameters that were found, from all pairs."""
-    assert first.evidence is not None  # every solver gives some
-    row, evidence = METHODS[first.method], first.evidence
-    # What no evidence tells is what the user gave: whether a rotation may reflect.
-    found = {**given, **row.settled(evidence)}
-    # What has no parameter may need another look at the rows, where they are ill-conditioned.
-    reads = row.uses_rows and (not row.parameters or row.ranks)
-    more = {"rows": rows} if reads and rows is not None else {}
-    fitted = row.solve(total, **found, **more)
-    assert fitted.evidence is not None
-    kept = {name: getattr(evidence, name) for name in ("scoring", "baseline", "candidates")}
-    return replace(fitted, evidence=replace(fitted.evidence, **kept))
-
-
-def _on_heldout(second: AffineMap, sample: Sample, seed: int) -> evaluation.Evaluation | None:
-    if len(sample.numbers) < 2:
-        warnings.warn(
-            "no held-out error: no pairs could be held out (equal pairs stay together)", stacklevel=4
-        )
-        return None
-    return evaluation.evaluate(second, sample.source, sample.target, random_state=seed)
-
-
-def _filled(folds: tuple[Moments, ...]) -> tuple[Moments, ...]:
-    """Return the folds that have pairs; few different pairs may leave some without."""
-    return tuple(fold for fold in folds if fold.count) or folds[:1]
-
-
-def _scored(dealt: Dealt) -> Folds:
-    """Return folds of which some rows are there."""
-    some = [k for k, fold in enumerate(dealt.folds) if fold.count]
-    kept = [dealt.kept[k] for k in some]
-    number = np.repeat(np.arange(len(some)), [len(sample.numbers) for sample in kept])
-    pairs = Pairs(np.concatenate([one.source for one in kept]), np.concatenate([one.target for one in kept]))
-    return Folds(tuple(dealt.folds[k] for k in some), pairs, number, groups_of(pairs))
-
-
-def _again(pairs: PairStream) -> Pairs | None:
-    """Return the pairs as the solvers read them: block by block, as often as they need to."""
-    return None if pairs.rows is None else cast("Pairs", PairsAgain(pairs, pairs.rows))

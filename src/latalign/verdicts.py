@@ -9,6 +9,7 @@ from typing import Any, Literal, final
 
 from latalign.bridging import Tried
 from latalign.evidence import plain
+from latalign.local_map import LocalMap
 from latalign.maps import AffineMap
 
 OptionName = Literal["keep", "bridge", "documents", "re-embed"]
@@ -65,7 +66,8 @@ class Option:
         where the interval contains zero. More than there were.
     tried : tuple of Tried
         How held-out anchors found themselves by every map, the chosen one first.
-    query_map, index_map : AffineMap or None
+    query_map : AffineMap, LocalMap or None
+    index_map : AffineMap or None
         That one, fitted on all anchors: what the queries and the stored rows go through before they are
         compared, where they do. A file of one is made by its `save`.
     """
@@ -81,7 +83,7 @@ class Option:
     gain: Interval | None = None
     queries_needed: int | None = None
     tried: tuple[Tried, ...] = ()
-    query_map: AffineMap | None = field(default=None, compare=False, repr=False)
+    query_map: AffineMap | LocalMap | None = field(default=None, compare=False, repr=False)
     index_map: AffineMap | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -131,3 +131,48 @@ class TestFit:
         result = run("fit", "few.npy", "few.npy", "-o", "new.safetensors", "--method", "rigid")
         done(result)
         assert "Warning: no held-out error: 0.2 of 4 rows leaves 1 to test" in result.stderr
+
+
+class TestForQueries:
+    def test_the_map_that_bends(self, folder):
+        call = ("fit", "x.npy", "y.parquet", "-o", "new.safetensors", "--method", "local_retrieval")
+        text = done(run(*call, "--alpha", "0.3"))
+        assert "new.safetensors: local_retrieval, 6 → 6 dimensions, 200 anchors" in text
+        assert "held-out pairs: 40 rows" in text
+        X, Y, rows = np.load("x.npy"), np.load("y.npy"), np.load("more.npy")
+        expected = latalign.local_retrieval(X, Y, alpha=0.3)
+        np.testing.assert_array_equal(latalign.load_map("new.safetensors")(rows), expected(rows))
+        record = done_json(run(*call, "--json", "--holdout", "0", "--scoring", "recall@1"))
+        expected = latalign.local_retrieval(X, Y, scoring="recall@1")
+        assert (record["method"], record["heldout"]) == (expected.method, None)
+        assert record["evidence"] == expected.evidence.to_json()
+
+    @pytest.mark.parametrize("method", ["retrieval", "local_retrieval"])
+    def test_queries_without_counterparts(self, folder, method):
+        call = ("fit", "x.npy", "y.npy", "-o", "new.safetensors", "--method", method, "--queries", "more.npy")
+        done(run(*call))
+        X, Y, queries = np.load("x.npy"), np.load("y.npy"), np.load("more.npy")
+        fitted = latalign.fit(X, Y, "retrieval") if method == "retrieval" else latalign.local_retrieval(X, Y)
+        expected = latalign.for_queries(fitted, queries)
+        np.testing.assert_array_equal(latalign.load_map("new.safetensors")(queries), expected(queries))
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                ("--queries", "more.npy"),
+                "--queries go with --method retrieval or local_retrieval; got --method auto",
+            ),
+            (("--method", "local_retrieval", "--curve"), "of which local_retrieval makes nothing"),
+            (("--method", "local_retrieval", "--scoring", "mse"), "of which local_retrieval makes nothing"),
+            (("--method", "local_retrieval", "--uncertainty"), "which local_retrieval does not"),
+            (("--method", "local_retrieval", "--rank", "3"), "--rank goes with --method low_rank"),
+        ],
+    )
+    def test_options_that_do_not_go_with_it(self, folder, nothing_left, options, message):
+        refused(run("fit", "x.npy", "y.npy", "-o", "new.safetensors", *options), 2, message)
+
+    @pytest.mark.parametrize("options", [("--robust",), ("--precision", "fast")])
+    def test_it_keeps_its_anchors_as_they_are(self, folder, nothing_left, options):
+        call = ("fit", "x.npy", "y.npy", "-o", "new.safetensors", "--method", "local_retrieval", *options)
+        refused(run(*call), 1, "goes without robust, precision, engine and place")

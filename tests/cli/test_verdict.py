@@ -43,6 +43,13 @@ def test_the_table_and_the_verdict(case):
     assert all(len(line) <= 80 for line in text.splitlines()[:-1])
 
 
+def test_unpaired_queries(case):
+    known = np.random.default_rng(1).normal(size=(120, case["new_queries"].shape[1]))
+    np.save("known.npy", known)
+    record = done_json(run(*call(), "--unpaired-queries", "known.npy", "--json"))
+    assert record == latalign.verdict(**case, unpaired_queries=known).to_json()
+
+
 def test_relevant_rows_may_be_text(case):
     np.savetxt("relevant.txt", case["relevant"], fmt="%d")
     expected = done_json(run(*call(), "--json"))

@@ -59,6 +59,12 @@ def _rows(name: str, what: str, *, required: bool = True) -> Any:
     "The documents embedded by the new model, row by row as in the old index: what re-embedding would give.",
     required=False,
 )
+@_rows(
+    "unpaired-queries",
+    "Other queries by the new model alone, a hundred or more: what all have in common a bridge takes off, if it is "
+    "made for queries (retrieval, local_retrieval).",
+    required=False,
+)
 @click.option(
     "--id-column",
     metavar="COLUMN",
@@ -89,6 +95,7 @@ def verdict(
     relevant: Location | None,
     index_ids: Location | None,
     new_index: Location | None,
+    unpaired_queries: Location | None,
     id_column: str | None,
     output: Path | None,
     seed: int,
@@ -117,7 +124,7 @@ def verdict(
         raise click.UsageError("--index-ids goes with --relevant, which names rows of the index by them")
     given = old_anchors, new_anchors, old_index, old_queries, new_queries
     if output is not None:
-        read = [*given, relevant, index_ids, new_index]
+        read = [*given, relevant, index_ids, new_index, unpaired_queries]
         call_is_right(refuse_same_file, output, [place.path for place in read if place is not None])
     with show.working("searching"):
         anchors = read_sides(old_anchors, new_anchors, id_column)
@@ -136,6 +143,7 @@ def verdict(
             relevant=asked,
             new_index=anew,
             index_ids=ids,
+            unpaired_queries=None if unpaired_queries is None else open_rows(unpaired_queries).load(),
             random_state=seed,
         )
         written: dict[str, Path] = {}
