@@ -20,8 +20,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/latalign demo -o demo
 
+# One thread of BLAS for each of the two processes: more of them would wait for each other.
 test: $(STAMP) test-minimal
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 # The package as it is without any extra: nothing optional may be needed.
 MINIMAL = $(VENV)-minimal
