@@ -54,7 +54,7 @@ class TestMap:
             ("f4", "f4", 1e-4),
             ("f2", "f2", 1e-2),
             ("i4", "f8", 1e-12),
-            (">f4", "f8", 1e-4),
+            (">f4", "f4", 1e-4),
         ],
     )
     def test_rows_keep_their_dtype(self, rng, dtype, expected, rtol):

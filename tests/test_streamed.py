@@ -255,7 +255,7 @@ class TestMeasures:
     def test_other_widths(self, rng, tmp_path):
         x, y = files(tmp_path, *pairs(rng, COUNT, 6, 4))
         map_ = latalign.AffineMap.of(np.ones((6, 3)))
-        with pytest.raises(ValueError, match="it returns 3 dimensions, Y has 4"):
+        with pytest.raises(ValueError, match=r"y\.npy has rows of 4 dimensions; the map returns 3"):
             latalign.evaluate_files(map_, x, y)
 
 

@@ -172,7 +172,7 @@ class TestWrongCalls:
             ("fit x.npy y.npy -o new.safetensors --method best", "'best' is not one of 'auto'"),
             (
                 "fit x.npy y.npy -o new.safetensors --method rigid --alpha 1",
-                "--alpha goes with --method shrunk or ridge or low_rank or retrieval; got --method rigid",
+                "--alpha goes with --method shrunk or ridge or low_rank or retrieval or local_retrieval; got --method",
             ),
             (
                 "fit x.npy y.npy -o new.safetensors --rank 1",

@@ -68,7 +68,7 @@ class TestBadInputOfEveryFormat:
         path = place(tmp_path_factory, f"bad{suffix}", np.load("x.npy")[:150, :5])
         refused(run("fit", path, "y.npy", "-o", "new.safetensors"), 1, "150 rows and y.npy has 200")
         refused(run("compare", path, "y.npy"), 1, "do not pair by order")
-        refused(run("evaluate", "map.safetensors", path, path), 1, "rows of 6 dimensions; got 5")
+        refused(run("evaluate", "map.safetensors", path, path), 1, "5 dimensions; the map takes 6")
         refused(
             run("apply", "map.safetensors", path, "-o", f"new{suffix}"), 1, "5 dimensions; the map takes 6"
         )

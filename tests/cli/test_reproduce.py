@@ -58,7 +58,7 @@ def test_no_table(asked):
 
 
 def test_a_folder_that_cannot_be_is_said_in_a_line(tmp_path):
-    refused(run("reproduce", "table1", "-o", tmp_path / "no" / "out"), 1, "does not exist. Make it first")
+    refused(run("reproduce", "table1", "-o", tmp_path / "no" / "out"), 2, "does not exist; make it first")
     assert not list(tmp_path.iterdir())
 
 
