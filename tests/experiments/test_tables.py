@@ -82,7 +82,8 @@ def good_tables():
             five += [(row, column, [error]) for column, error in errors.items()]
         row = {"networks": f"Fashion-MNIST {direction}", "latent": 50}
         four += [(row, "means_linear", [0.2]), (row, "means_icp_linear (one-sided, other images)", [0.7])]
-        four += [(row, "means_icp_linear", [0.6])]
+        four += [(row, "means_icp_linear", [0.6]), (row, "affine, all pairs", [0.1])]
+        four += [(row, f"labels ({images} images)", [0.11]) for images in ("same", "other")]
     return {
         "table1": fake_table("table1", [({"latent": 2}, "linear", [0.5])], preset),
         "table4": fake_table("table4", four, preset),

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import final
 
@@ -134,6 +135,22 @@ def _labels_only(table: Table) -> Iterator[Check]:
             ratio = table.cell(column, **row).median / means
             name = f"{arrow}, labels only, {images} images on both sides: one-sided linear ICP / class means"
             yield Check(name, ratio, 1.6)
+        others = {
+            "class means, linear": ("means_linear", 0.65),
+            "affine of all pairs": ("affine, all pairs", 1.15),
+        }
+        for images, (other, (column, limit)) in product(("same", "other"), others.items()):
+            ratio = _worst(table.cell(f"labels ({images} images)", **row), table.cell(column, **row))
+            yield Check(
+                f"{arrow}, labels only, {images} images: from labels / {other}, worst", ratio, None, limit
+            )
+
+
+def _worst(one: Result, other: Result) -> float:
+    """Return the largest ratio of errors between the same networks; NaN where some failed."""
+    if not one.errors or one.failures or other.failures:
+        return math.nan
+    return max(a / b for a, b in zip(one.errors, other.errors, strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
