@@ -39,7 +39,7 @@ PASSED = (
     "| mapped | calibrated |\n|" + " --- |" * 7
 )
 
-_MOST = 2.0  # times as many rows as natively, and as few: what calibrated thresholds are held to
+_MOST = 1.5  # times as many rows as natively, and as few: what calibrated thresholds are held to
 
 
 @final
@@ -77,15 +77,12 @@ class Direction:
         native, mapped = (Normalize()(side) @ stored for side in queries)
         for rows in LET_THROUGH:
             threshold = float(np.quantile(native, 1 - rows / len(self.target.documents)))
-            asked = (
-                (native, threshold),
-                (mapped, threshold),
-                (mapped, float(calibrated.inverse(threshold))),
-            )
+            of_each = calibrated.inverse(threshold, queries[1])[:, None]
+            above = native > threshold, mapped > threshold, mapped > of_each
             own = np.arange(len(native)), self.relevant
             yield Passed(
-                rows=tuple(float((cosines > least).sum(axis=1).mean()) for cosines, least in asked),
-                own=tuple(float((cosines[own] > least).mean()) for cosines, least in asked),
+                rows=tuple(float(passed.sum(axis=1).mean()) for passed in above),
+                own=tuple(float(passed[own].mean()) for passed in above),
             )
 
 

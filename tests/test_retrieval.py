@@ -224,29 +224,55 @@ def test_a_threshold_lets_through_as_much_as_before(rng):
     native, index = rng.normal(size=(1000, 10)), rng.normal(size=(2000, 10))
     mapped = 0.3 * (native + 1.5 * rng.normal(size=(1000, 10))) + 0.2
     found = calibrate_scores(mapped[:500], native[:500], index)
-    before, after = cosines(native[500:], index), found(cosines(mapped[500:], index))
+    before, scores = cosines(native[500:], index), cosines(mapped[500:], index)
     for threshold in (0.0, 0.3, 0.6, 0.8):
-        assert (after > threshold).mean() == pytest.approx((before > threshold).mean(), rel=0.15)
-    assert (cosines(mapped[500:], index) > found.inverse(0.6)).mean() == pytest.approx(
-        (before > 0.6).mean(), rel=0.15
-    )
+        as_many = pytest.approx((before > threshold).mean(), rel=0.15)
+        assert (found(scores, mapped[500:]) > threshold).mean() == as_many
+        assert (scores > found.inverse(threshold, mapped[500:])[:, None]).mean() == as_many
+
+
+def test_each_query_has_the_mean_and_the_deviation_of_its_own_cosines(rng):
+    native, mapped, index = rng.normal(size=(3, 40, 6)) + np.array([[[0.0]], [[1.0]], [[2.0]]])
+    found = calibrate_scores(mapped, native, index)
+    scores = cosines(mapped, index)
+    level, spread = scores.mean(axis=1), scores.std(axis=1)
+    standard = (scores - level[:, None]) / spread[:, None]
+    np.testing.assert_allclose(found.mapped[[0, 50, -1]], np.quantile(standard, [0, 0.25, 1]))
+    np.testing.assert_allclose(found.native[[0, 50, -1]], np.quantile(cosines(native, index), [0, 0.25, 1]))
+    for_half = (found.inverse(0.5, mapped) - level) / spread  # the same for all, in deviations
+    np.testing.assert_allclose(for_half, for_half[0], atol=1e-9)
+
+
+def test_what_a_map_adds_to_all_scores_of_a_query_is_taken_off(rng):
+    """Stored rows have one mean; a query that leans towards it scores higher with all of them."""
+    index = rng.normal(size=(2000, 8)) * 0.3 + 3 * np.eye(9, 8)[0]
+    native = rng.normal(size=(600, 8)) * [0.3, *[1] * 7]
+    mapped = native + np.outer(rng.normal(size=600), np.eye(8)[0])
+    found = calibrate_scores(mapped[:300], native[:300], index)
+    above = found(cosines(mapped[300:], index), mapped[300:]) > np.quantile(found.native, 0.5)
+    assert (above.mean(axis=1) > 0.9).mean() < 0.01
+    assert (above.mean(axis=1) < 0.1).mean() < 0.01
 
 
 def test_it_is_monotone_there_and_back_and_beyond(rng):
     native = rng.normal(size=(60, 4))
-    found = calibrate_scores(native + rng.normal(size=(60, 4)), native)
-    scores = np.linspace(-1.5, 1.5, 500)
-    assert (np.diff(found(scores)) >= 0).all()
-    inside = scores[(scores > found.mapped[1]) & (scores < found.mapped[150])]  # no two levels are the same
-    np.testing.assert_allclose(found.inverse(found(inside)), inside, atol=1e-3)
-    assert found(2.0) - found(1.5) == pytest.approx(0.5)
+    mapped = native + rng.normal(size=(60, 4))
+    found = calibrate_scores(mapped, native)
+    scores = np.tile(np.linspace(-1.5, 1.5, 500), (60, 1))
+    after = found(scores, mapped)
+    assert (np.diff(after) >= 0).all()
+    for threshold in (-0.5, 0.2, 0.6):
+        there = found.inverse(threshold, mapped)
+        np.testing.assert_allclose(found(there[:, None], mapped), threshold, atol=1e-9)
+    np.testing.assert_allclose(found([[2.5]], mapped[:1]) - found([[2.0]], mapped[:1]), 0.5)
+    np.testing.assert_allclose(found(found.inverse(3.0, mapped)[:, None], mapped), 3.0)
 
 
-def test_rows_that_are_mapped_onto_their_own_change_nothing(rng):
-    native = rng.normal(size=(50, 6))
-    found = calibrate_scores(native, native)
-    assert found.native[-1] < 1  # no row is its own neighbor
-    np.testing.assert_allclose(found(np.linspace(-1, 1, 50)), np.linspace(-1, 1, 50), atol=1e-12)
+def test_lengths_of_queries_say_nothing(rng):
+    native, mapped, index = rng.normal(size=(3, 50, 6))
+    found = calibrate_scores(mapped, native, index)
+    np.testing.assert_allclose(found.inverse(0.4, mapped), found.inverse(0.4, 7 * mapped))
+    assert calibrate_scores(native, native).native[-1] < 1  # no row is its own neighbor
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 5), st.integers(0, 99))
@@ -257,7 +283,25 @@ def test_any_sizes(queries, stored, dim, seed):
     assert isinstance(found, ScoreCalibration)
     assert (np.diff(found.mapped) >= 0).all()
     assert (np.diff(found.native) >= 0).all()
-    assert np.isfinite(found([-1.0, 0.0, 1.0])).all()
+    assert np.isfinite(found(np.tile([-1.0, 0.0, 1.0], (queries, 1)), mapped)).all()
+    assert np.isfinite(found.inverse(0.5, mapped)).all()
+
+
+def test_a_call_needs_the_mapped_queries(rng):
+    rows = rng.normal(size=(5, 3))
+    found = calibrate_scores(rows, rows)
+    with pytest.raises(ValueError, match="needs queries of 3 dimensions, as the stored rows have; got 2"):
+        found.inverse(0.5, rows[:, :2])
+    with pytest.raises(ValueError, match="needs a row of scores for each query; got scores of shape"):
+        found(np.zeros((4, 2)), rows)
+    with pytest.raises(ValueError, match="queries needs rows that have a direction; 5 of 5 are zero"):
+        found(np.zeros((5, 2)), 0 * rows)
+    with pytest.raises(ValueError, match="ScoreCalibration: queries needs finite values"):
+        found.inverse(0.5, np.full_like(rows, np.nan))
+    with pytest.raises(ValueError, match="ScoreCalibration: scores needs finite values"):
+        found(np.full((5, 2), np.nan), rows)
+    with pytest.raises(ValueError, match="needs a finite threshold; got nan"):
+        found.inverse(float("nan"), rows)
 
 
 def test_bad_rows(rng):

@@ -249,7 +249,8 @@ def test_calibrated_scores(rows):
         lambda: latalign.calibrate_scores(X[:, :width], Y[:, :width]), "rows that have a direction"
     )
     if found is not None:
-        assert (np.diff(found(np.linspace(-1, 1, 20))) >= 0).all()
+        scores = np.tile(np.linspace(-1, 1, 20), (len(X), 1))
+        assert (np.diff(found(scores, X[:, :width])) >= 0).all()
 
 
 @given(st.data())
