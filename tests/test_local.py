@@ -225,7 +225,7 @@ def test_of_many_pairs_some_are_chosen_by(rng, monkeypatch):
 class TestForQueries:
     def test_what_they_have_in_common_is_taken_off(self, rng):
         X, Y = bent(rng, 60)
-        queries = 3 + rng.normal(size=(20, 4))
+        queries = 3 + rng.normal(size=(40, 4))
         for map_ in (
             local_retrieval(X, Y, alpha=0.3),
             latalign.fit(X, Y, "retrieval"),
@@ -245,6 +245,17 @@ class TestForQueries:
         asked = X[1000:] + away
         moved = for_queries(map_, X[:300] + away)
         assert mrr_score(moved(asked), Y[1000:]) > 1.05 * mrr_score(map_(asked), Y[1000:])
+
+    def test_few_queries_are_said_to_be_few(self, rng):
+        with pytest.warns(
+            UserWarning, match="the mean of 3 queries is as much their own as that of all queries"
+        ):
+            for_queries(AffineMap.of(np.eye(2)), rng.normal(size=(3, 2)))
+
+    def test_no_figures_of_another_map(self, rng):
+        found = latalign.fit_heldout(*bent(rng, 60), "local_retrieval", alpha=0.3).map
+        assert found.evidence.heldout is not None
+        assert for_queries(found, rng.normal(size=(40, 4))).evidence.heldout is None
 
     def test_bad_queries(self, rng):
         map_ = AffineMap.of(rng.normal(size=(3, 2)))
@@ -307,6 +318,12 @@ def test_bad_input(rng, monkeypatch):
         local_retrieval(X, Y, alpha=0)
     with pytest.raises(ValueError, match="alpha needs a finite number"):
         local_retrieval(X, Y, alpha=-1.0)
+    with pytest.raises(ValueError, match="local_retrieval needs a whole number of at least 2 folds"):
+        local_retrieval(X, Y, alpha=0.3, n_folds=1)
+    with pytest.raises(ValueError, match=r"call latalign\.local_retrieval, or fit_heldout"):
+        latalign.fit(X, Y, "local_retrieval")
+    with pytest.raises(ValueError, match="local_retrieval takes alpha, scoring and n_folds; it got power"):
+        latalign.fit_heldout(X, Y, "local_retrieval", power=0.5)
     with pytest.raises(ValueError, match="local_retrieval: scoring is one of"):
         local_retrieval(X, Y, scoring="much")
     with pytest.raises(ValueError, match="local_retrieval needs rows that correspond"):

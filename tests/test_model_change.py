@@ -302,6 +302,13 @@ def test_a_bent_bridge_is_chosen_and_written_where_the_spaces_bend(rng, tmp_path
     np.testing.assert_array_equal(latalign.load_map(file)(new[held]), bridge.query_map(new[held]))
 
 
+def test_more_anchors_than_the_map_that_bends_takes(rng, monkeypatch):
+    for module in (latalign.bending, latalign.bridging):
+        monkeypatch.setattr(module, "MOST_ANCHORS", ANCHORS - 10)  # four fifths of them would do
+    found = latalign.verdict(**model_change(rng))
+    assert {one.method for one in found.option("bridge").tried} == {"none", *latalign.METHODS}
+
+
 class TestUnpairedQueries:
     def test_what_they_have_in_common_is_taken_off(self, rng):
         case = model_change(rng, new_noise=0.3)
@@ -317,10 +324,10 @@ class TestUnpairedQueries:
 
     def test_a_map_that_is_not_for_queries_stays(self):
         straight = Crossing(latalign.AffineMap.of(np.eye(2)), None)
-        assert straight.for_queries(np.ones((3, 2))) is straight
+        assert straight.for_queries(np.ones((40, 2))) is straight
         searching = Crossing(replace(latalign.AffineMap.of(np.eye(2)), method="retrieval"), None)
         np.testing.assert_array_equal(
-            searching.for_queries(np.ones((3, 2))).query_map(np.ones((1, 2))), [[0, 0]]
+            searching.for_queries(np.ones((40, 2))).query_map(np.ones((1, 2))), [[0, 0]]
         )
 
     def test_bad_ones(self, rng):

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 
 from latalign import solve
 from latalign._linalg import cholesky_of, inverse_diagonal, solve_cholesky
-from latalign._validation import Array, Pairs, Rows, as_generator, checked_alpha
+from latalign._validation import Array, Pairs, Rows, as_generator, checked_alpha, require_folds
 from latalign.canonical import Canonical, canonical_evidence, found_score, shortness
 from latalign.fitting import check_call
 from latalign.local_map import LocalMap, nearness, with_evidence
@@ -82,6 +82,7 @@ def local_retrieval(
     alpha : float or "auto"
         The penalty of `solve.retrieval`, above zero: λ is alpha times the weight of the pairs, divided by
         `dim_source`. "auto" is a λ of one, or of ¼ or 4 where held-out retrieval tells for certain that it is better.
+        With a number nothing is chosen, and what follows has no meaning.
     scoring : {"mrr", "recall@1", "recall@10", "cosine"}, optional
         What "auto" chooses by: "mrr" unless given.
     n_folds : int, optional
@@ -128,6 +129,8 @@ def local_retrieval(
         raise ValueError(
             "local_retrieval needs an alpha above zero: without one it fits any rows, and finds none"
         )
+    if n_folds is not None:
+        require_folds(n_folds, "local_retrieval")
     given.require_finite()
     pairs, _ = distinct(given)
     total = moments_of_pairs(pairs, grams="both")

@@ -27,7 +27,7 @@ from latalign.select import fold_of_groups, groups_of
 _FOLDS = 5
 # As many held-out anchors look for themselves, in as many folds as it takes …
 _QUERIES = 1000
-# … among so many rows, or all anchors if those are more: among few, every map finds everything.
+# … among so many rows, most of them of the index: among few, every map finds everything.
 _SEARCHED_ROWS = 20_000
 NO_MAP = "none"
 
@@ -169,13 +169,13 @@ def chosen(
     tuple of Tried
         Best first; of equals the simplest.
     """
-    strangers = _strangers(anchors, index, rng)
+    strangers, methods = _strangers(anchors, index, rng), tuple(direction.methods_for(anchors))
     ranks: dict[tuple[str, str], list[NDArray[np.int64]]] = {}
     for train, held in _splits(anchors, rng):
         # Not among those of the fit: a map that bends lies near them.
         searched = np.vstack([anchors.target[held], strangers])
         queries, own = anchors.source[held], np.arange(len(held))[:, None]
-        for method in direction.methods_for(train):
+        for method in methods:
             for way, crossing in direction.crossings(method, train):
                 found = relevant_ranks(*crossing.search(queries, searched), own)
                 ranks.setdefault((method, way), []).append(found)
@@ -215,7 +215,8 @@ def _splits(anchors: Pairs, rng: np.random.Generator) -> Iterator[tuple[Pairs, N
 
 def _strangers(anchors: Pairs, index: Rows, rng: np.random.Generator) -> Rows:
     """Return rows of the index that are no anchors, for held-out anchors to be told from."""
-    count = min(max(0, _SEARCHED_ROWS - len(anchors)), len(index))
+    held = min(len(anchors) // _FOLDS, _QUERIES)
+    count = min(_SEARCHED_ROWS - held, len(index))
     if not count:
         return index[:0]
     drawn = index[random_anchors(len(index), count, random_state=rng)]

@@ -102,7 +102,14 @@ def fit_heldout(
 
 
 def _recipe(method: str) -> Callable[..., AffineMap | LocalMap]:
-    return local_retrieval if method == LOCAL else partial(fit, method=method)
+    return _local if method == LOCAL else partial(fit, method=method)
+
+
+def _local(X: ArrayLike, Y: ArrayLike, **options: Any) -> LocalMap:
+    options.pop("robust", None)
+    if unknown := options.keys() - {"alpha", "scoring", "n_folds", "random_state"}:
+        raise ValueError(f"{LOCAL} takes alpha, scoring and n_folds; it got {', '.join(sorted(unknown))}")
+    return local_retrieval(X, Y, **options)
 
 
 def check_holdout(holdout: float) -> None:

@@ -265,6 +265,10 @@ def method_named(name: str) -> Method:
     ValueError
         If there is none; the message lists those there are.
     """
+    if name == "local_retrieval":
+        raise ValueError(
+            "local_retrieval is no row of METHODS; call latalign.local_retrieval, or fit_heldout or fit_files"
+        )
     if not isinstance(name, str) or name not in METHODS:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"there is no method {name!r}; there are: auto, {', '.join(METHODS)}")
     return METHODS[name]

@@ -46,8 +46,8 @@ def verdict(
     them into the stored index (a bridge); map the stored index to the new space; embed every document
     anew. Each is measured by what the test queries find, by exact search and cosine.
 
-    The two maps are chosen by held-out anchors alone: each looks for itself among all anchors and up to
-    20,000 rows of the index, by every row of `latalign.METHODS`, as it is and less the mean of the anchors, and the
+    The two maps are chosen by held-out anchors alone: each looks for itself among those held out with it and rows of
+    the index, 20,000 together, by every row of `latalign.METHODS`, as it is and less the mean of the anchors, and the
     bridge by `latalign.local_retrieval` too.
     The test queries choose nothing.
 

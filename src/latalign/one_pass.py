@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from latalign import evaluation, heldout
-from latalign._validation import Pairs
+from latalign._validation import Pairs, require_folds
 from latalign.dealing import Deal, Dealt, Sample
 from latalign.fitting import check_call, choose_by_rows, needs_folds, score_of_rows, solve_folds
 from latalign.heldout import HeldoutFit
@@ -45,8 +45,10 @@ def fit_stream(
     check_call(method, given, scoring)
     heldout.check_holdout(holdout)
     by_rows = score_of_rows(method, given, scoring)
+    n_folds = 5 if options["n_folds"] is None else options["n_folds"]
+    require_folds(n_folds, "fit")
     deal = Deal(
-        (options["n_folds"] or 5) if by_rows is not None or needs_folds(method, given) else 1,
+        n_folds if by_rows is not None or needs_folds(method, given) else 1,
         min(holdout, _HELD_ROWS / pairs.rows) if pairs.rows else holdout,
         _SCORED_ROWS if by_rows is not None or not holdout else 0,
         _HELD_ROWS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,8 @@ from latalign.methods import METHODS
 
 LOCAL = "local_retrieval"
 """What `latalign.local_retrieval` is called where methods are named."""
+
+_FEW_QUERIES = 30
 
 
 def for_queries(map_: Searching, queries: ArrayLike) -> Searching:
@@ -34,7 +37,7 @@ def for_queries(map_: Searching, queries: ArrayLike) -> Searching:
     Returns
     -------
     AffineMap or LocalMap
-        As was given.
+        As was given, without the held-out figures in its evidence: they are of the map that was given.
 
     Raises
     ------
@@ -43,20 +46,33 @@ def for_queries(map_: Searching, queries: ArrayLike) -> Searching:
     ValueError
         If their shape does not fit the map, or values are not finite.
 
+    Warns
+    -----
+    UserWarning
+        If there are fewer than thirty queries: their mean is then as much their own as that of all.
+
     Examples
     --------
     >>> import numpy as np
     >>> from latalign import AffineMap, for_queries
-    >>> found = for_queries(AffineMap.of(2 * np.eye(2)), [[1.0, 5.0], [3.0, 5.0]])
+    >>> found = for_queries(AffineMap.of(2 * np.eye(2)), [[1.0, 5.0], [3.0, 5.0]] * 50)
     >>> found([[4.0, 5.0]])
     array([[4., 0.]])
     """
     rows = as_rows(queries, "for_queries: the queries", dim=map_.dim_source)
     require_finite(rows, "for_queries: the queries")
+    if len(rows) < _FEW_QUERIES:
+        warnings.warn(
+            f"for_queries: the mean of {len(rows)} queries is as much their own as that of all queries; give a "
+            "hundred or more",
+            stacklevel=2,
+        )
     affine = affine_part(map_)
     offset = affine.target_mean if is_for_searching(map_.method) else np.zeros(map_.dim_target)
     common = map_(rows.astype(np.float64)).mean(axis=0)
-    return with_affine(map_, replace(affine, target_mean=affine.target_mean + offset - common))
+    evidence = None if affine.evidence is None else replace(affine.evidence, heldout=None)
+    moved = replace(affine, target_mean=affine.target_mean + offset - common, evidence=evidence)
+    return with_affine(map_, moved)
 
 
 def is_for_searching(method: str) -> bool:

@@ -156,6 +156,24 @@ class TestForQueries:
         expected = latalign.for_queries(fitted, queries)
         np.testing.assert_array_equal(latalign.load_map("new.safetensors")(queries), expected(queries))
 
+    def test_queries_of_another_width(self, folder):
+        np.save(folder / "wide.npy", np.zeros((40, 7)))
+        call = (
+            "fit",
+            "x.npy",
+            "y.npy",
+            "-o",
+            "new.safetensors",
+            "--method",
+            "retrieval",
+            "--queries",
+            "wide.npy",
+        )
+        refused(
+            run(*call), 1, "wide.npy has rows of 7 dimensions and x.npy of 6: queries are of the source model"
+        )
+        assert not (folder / "new.safetensors").exists()
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

@@ -96,8 +96,8 @@ def main() -> None:
     "--alpha",
     metavar="NUMBER|auto",
     type=OrAuto(click.FloatRange(min=0)),
-    help="The penalty of ridge, shrunk and retrieval (auto unless given) and low_rank (auto where the rank is "
-    "chosen, else 0).",
+    help="The penalty of ridge, shrunk, retrieval and local_retrieval (auto unless given) and low_rank (auto where the "
+    "rank is chosen, else 0).",
 )
 @click.option(
     "--rank",
@@ -248,6 +248,7 @@ def fit(
         raise click.UsageError(f"--queries go with --method retrieval or {LOCAL}; got --method {method}")
     read = [source, target] if queries is None else [source, target, queries]
     call_is_right(refuse_same_file, output, [location.path for location in read])
+    asked = None if queries is None else _queries(queries, source)
     with started(engine, scheduler, workers) as running, show.working("fitting") as advance:
         found = fit_files(
             source,
@@ -268,8 +269,8 @@ def fit(
             **given,
         )
         fitted, learned = found.map, None
-        if queries is not None:
-            fitted = for_queries(fitted, open_rows(queries).load())
+        if asked is not None:
+            fitted = for_queries(fitted, asked)
         if curve or uncertainty:
             X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
             with warnings.catch_warnings():
@@ -287,14 +288,16 @@ def fit(
                 "output": str(output),
                 **map_json(fitted),
                 **names,
-                "heldout": None if found.heldout is None else found.heldout.to_json(),
+                # What was measured is the map before the mean of queries was taken off, which is not written.
+                "heldout": None if found.heldout is None or asked is not None else found.heldout.to_json(),
                 "curve": None if learned is None else learned.to_json(),
             }
         )
         return
     tables = list(show.evidence_tables(fitted))
     if found.heldout is not None:
-        tables.append(show.evaluation_table(found.heldout, "held-out pairs"))
+        before = "" if asked is None else ", before --queries"
+        tables.append(show.evaluation_table(found.heldout, f"held-out pairs{before}"))
     if learned is not None:
         tables.append(show.curve_table(learned))
     print_parts([show.line(f"{output}: {show.described(fitted)}"), *tables])
@@ -317,3 +320,14 @@ def _require_parameters(method: str, given: Mapping[str, Any]) -> None:
             raise click.UsageError(
                 f"--{name} goes with --method {' or '.join(takers)}; got --method {method}"
             )
+
+
+def _queries(queries: Location, source: Location) -> Any:
+    """Return queries that are as wide as the source, before a fit takes its time."""
+    asked, rows = open_rows(queries), open_rows(source)
+    if asked.dim != rows.dim:
+        raise ValueError(
+            f"{asked.location} has rows of {asked.dim} dimensions and {rows.location} of {rows.dim}: queries are of "
+            "the source model"
+        )
+    return asked.load()

@@ -165,9 +165,12 @@ def _batches(
 def _batch(reader: Any, source: Any, number: int, head: Message) -> Any:
     """Return a record batch, of a file with a footer by its number, of another by its place."""
     if hasattr(reader, "get_batch"):
-        return reader.get_batch(number)
-    source.seek(head.start)
-    return reader.read_next_batch()
+        found = reader.get_batch(number)
+    else:
+        source.seek(head.start)
+        found = reader.read_next_batch()
+    found.validate()  # a damaged head would end the process when it is sliced
+    return found
 
 
 def _require_length(path: Path, size: int) -> None:

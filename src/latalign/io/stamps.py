@@ -94,7 +94,8 @@ def reading(what: object) -> Iterator[None]:
     except SourceError:
         raise
     except OSError as error:
-        raise SourceError(error.errno, f"cannot read {what}: {error.strerror or error}") from error
+        said = f"cannot read {what}: {error.strerror or error}"
+        raise (SourceError(said) if error.errno is None else SourceError(error.errno, said)) from error
 
 
 def _here(path: Path, inodes: bool) -> Iterator[tuple[Any, ...]]:
