@@ -294,11 +294,25 @@ def rows_by_class(labels: ArrayLike, count: int, caller: str) -> tuple[Labels, l
     values = _present(labels, "labels", caller)
     if len(values) != count:
         raise ValueError(f"{caller} needs one label a row; got {len(values)} labels for {count} rows")
-    if values.dtype.kind not in "iufb":
-        values = values.astype(np.str_)
+    values = _of_one_kind(values, caller)
     classes, number, counts = np.unique(values, return_inverse=True, return_counts=True)
     order = np.argsort(number, kind="stable")
     return classes, np.split(order, counts.cumsum()[:-1])
+
+
+def _of_one_kind(values: Labels, caller: str) -> Labels:
+    """Return labels as numbers or as strings, which one of them has to be."""
+    if values.dtype.kind == "O":
+        if len(kinds := {isinstance(value, str) for value in values}) > 1:
+            number = next(value for value in values if not isinstance(value, str))
+            raise TypeError(
+                f"{caller} needs labels of one kind, all of them strings or none; got strings and {number!r} "
+                f"({type(number).__name__}). Give str of each."
+            )
+        values = values.astype(np.str_) if kinds == {True} else np.array(values.tolist())
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"{caller} needs finite labels; got {values[~np.isfinite(values)][0]}")
+    return values if values.dtype.kind in "iufb" else values.astype(np.str_)
 
 
 def means_of(rows: Rows, members: Sequence[Index]) -> Array:
@@ -323,9 +337,11 @@ def require_same_classes(source: Labels, target: Labels, caller: str) -> None:
 def require_one_kind(source: Labels, target: Labels, caller: str) -> None:
     """Raise a ValueError where labels are numbers on one side and strings on the other."""
     if (source.dtype.kind == "U") != (target.dtype.kind == "U"):
+        kinds = ("strings" if one.dtype.kind == "U" else "numbers" for one in (source, target))
         raise ValueError(
-            f"{caller} needs labels of one kind on both sides; got "
-            f"{source.dtype} in the source and {target.dtype} in the target"
+            f"{caller} needs labels of one kind on both sides; got {next(kinds)} in the source ({listed(source)}) and "
+            f"{next(kinds)} in the target ({listed(target)}). A text file holds strings: give both sides as text, or "
+            "numbers as .npy."
         )
 
 

@@ -268,3 +268,11 @@ class TestBadInput:
         self.refused("max_rows of 1 or more; got 0", max_rows=0)
         self.refused("max_iterations of 1 or more; got -1", max_iterations=-1)
         self.refused("random_state", error=TypeError, random_state="x")
+
+
+def test_clouds_without_a_wide_direction(rng):
+    """Of so many directions that are alike none has a hundredth of the variance."""
+    sides = rng.normal(size=(2, 400, 130))
+    found = fit_unpaired(*sides, max_rows=200)
+    assert not found.found
+    assert found.confidence <= 0.5

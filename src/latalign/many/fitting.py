@@ -24,6 +24,7 @@ from latalign.many.pairwise import (
     check_pairwise,
     folds_of_moments,
     folds_of_rows,
+    require_names,
     spreads,
     total_of,
 )
@@ -166,7 +167,7 @@ def fit_many_moments(
     Raises
     ------
     TypeError
-        If something else than Moments is given.
+        If something else than Moments is given, or a space is not named by a string.
     ValueError
         If there are no pairs, a pair is there twice, widths or folds do not fit, a space is constant or not
         connected with the others, or a parameter does not belong to the method.
@@ -197,6 +198,7 @@ def _named(spaces: Mapping[str, ArrayLike] | Sequence[ArrayLike]) -> dict[str, A
     named = dict(spaces) if isinstance(spaces, Mapping) else {str(i): rows for i, rows in enumerate(spaces)}
     if len(named) < 2:
         raise ValueError(f"fit_many needs at least 2 spaces; got {len(named)}")
+    require_names(named, "fit_many")
     return named
 
 

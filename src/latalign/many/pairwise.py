@@ -6,11 +6,11 @@ of rows are put side by side as they are read, and no copy of all of them is mad
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from itertools import pairwise as successive
-from typing import cast, final
+from typing import Any, cast, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -191,11 +191,24 @@ def _pairs_of(names: tuple[str, ...], dims: Sequence[int], joint: Moments) -> Pa
     return Pairwise(names, moments)
 
 
+def require_names(names: Iterable[object], caller: str) -> None:
+    """Raise a TypeError where a space is named by something else than a string: files hold nothing else."""
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{caller} needs names of spaces that are strings; got {name!r}. Give str({name!r})."
+            )
+
+
 def folds_of_moments(
     pairs: Mapping[tuple[str, str], Moments | Sequence[Moments]], caller: str
 ) -> tuple[Pairwise, ...]:
     """Return the moments that are given, checked against each other, fold by fold."""
+    for pair in cast("Mapping[Any, object]", pairs):
+        if not isinstance(pair, tuple) or len(cast("tuple[Any, ...]", pair)) != 2:
+            raise TypeError(f"{caller} needs pairs of names, (source, target); got {pair!r}")
     names = tuple(dict.fromkeys(name for pair in pairs for name in pair))
+    require_names(names, caller)
     number = {name: i for i, name in enumerate(names)}
     found: dict[Edge, tuple[Moments, ...]] = {}
     for (source, target), given in pairs.items():
@@ -208,7 +221,9 @@ def folds_of_moments(
                 'Accumulate them with grams="both".'
             )
         i, j = number[source], number[target]
-        if i == j or (i, j) in found or (j, i) in found:
+        if i == j:
+            raise ValueError(f"{caller} needs two different spaces of every pair; got {source!r} twice")
+        if (i, j) in found or (j, i) in found:
             raise ValueError(f"{caller} needs every two spaces once; got {source!r} and {target!r} again")
         found[min(i, j), max(i, j)] = folds if i < j else tuple(fold.swapped() for fold in folds)
     counts = {len(folds) for folds in found.values()}

@@ -143,7 +143,7 @@ def _as_good_symmetric(source: Cloud, target: Cloud, best: Peak, most: int) -> I
     rows with a partner hardly tells them apart where the direction is narrow; how near rows are does.
     """
     shares = source.deviations**2 / np.square(source.deviations).sum()
-    wide = min(_MIRRORS, int(np.count_nonzero(shares >= _NARROW)))
+    wide = max(1, min(_MIRRORS, int(np.count_nonzero(shares >= _NARROW))))  # of many directions none may be
 
     def cosine(peak: Peak) -> float:
         return float((peak.rotation * best.rotation).sum(axis=1)[:wide].min())

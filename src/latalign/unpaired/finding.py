@@ -80,9 +80,10 @@ class UnpairedFit:
     def confidence(self) -> float:
         """From 0, nothing was found twice, to 1, the same was, and it fits: known from the rows alone.
 
-        The less of 1 − `disagreement` and `resemblance`.
+        The less of 1 − `disagreement` and `resemblance`; at most ½ where there is a `reason` to believe neither.
         """
-        return min(1.0, max(0.0, float(np.nanmin([1.0 - self.disagreement, self.resemblance]))))
+        most = 1.0 if self.reason is None else 0.5
+        return min(most, max(0.0, float(np.nanmin([1.0 - self.disagreement, self.resemblance]))))
 
     @property
     def map(self) -> AffineMap:
@@ -185,7 +186,9 @@ def fit_unpaired(
     on methods tells where it worked and where it did not.
 
     The confidence is about the rows given. Two spaces that hold different things (other classes, other
-    shares of them) have no true map either; in every such case that was tried the halves disagreed.
+    shares of them) have no true map either. Between networks the halves disagreed in every such case that was tried.
+    But a few round, tight clusters are all alike once both sides are whitened: unrelated ones, or those that exchanged
+    their shares, may be mapped to each other and called found. Where rows may be like that, check the map on pairs.
 
     The time is that of searches of every row among all of the other side, up to some hundred times with
     4,000 rows and some ten times with `max_rows`.
