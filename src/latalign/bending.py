@@ -14,7 +14,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 from latalign import solve
 from latalign._linalg import cholesky_of, inverse_diagonal, solve_cholesky
 from latalign._validation import Array, Pairs, Rows, as_generator, checked_alpha, require_folds
-from latalign.canonical import Canonical, canonical_evidence, found_score, shortness
+from latalign.canonical import Canonical, canonical_evidence, canonical_path, found_score, shortness
 from latalign.fitting import check_call
 from latalign.local_map import LocalMap, nearness, with_evidence
 from latalign.maps import AffineMap
@@ -120,11 +120,7 @@ def local_retrieval(
     """
     given = Pairs.of(X, Y, sample_weight, caller="local_retrieval")
     check_call("retrieval", {}, scoring, "local_retrieval")
-    if len(given) > MOST_ANCHORS:
-        raise ValueError(
-            f"local_retrieval needs at most {MOST_ANCHORS:,} pairs, the square of their number being kept; got "
-            f"{len(given):,}. Draw some of them (latalign.random_anchors or kmeans_anchors)."
-        )
+    require_few(len(given))
     if alpha != "auto" and checked_alpha(alpha) == 0:
         raise ValueError(
             "local_retrieval needs an alpha above zero: without one it fits any rows, and finds none"
@@ -142,6 +138,15 @@ def local_retrieval(
         found = _Kernels.of(total, pairs).map(checked_alpha(alpha))
     warn_if_unrelated(given)
     return found
+
+
+def require_few(count: int) -> None:
+    """Raise a ValueError where there are more pairs than can be kept."""
+    if count > MOST_ANCHORS:
+        raise ValueError(
+            f"local_retrieval needs at most {MOST_ANCHORS:,} pairs, the square of their number being kept; got "
+            f"{count:,}. Draw some of them (latalign.random_anchors or kmeans_anchors)."
+        )
 
 
 def _chosen(
@@ -179,9 +184,7 @@ def _penalties(moments: Moments) -> Grid:
 
 
 def _bent_maps(moments: Moments, grid: Grid, rows: Pairs) -> Iterator[LocalMap]:
-    kernels = _Kernels.of(moments, rows)
-    for point in grid:
-        yield kernels.map(point["alpha"])
+    yield from _Kernels.of(moments, rows).maps([point["alpha"] for point in grid])
 
 
 _BENT = Method(
@@ -198,21 +201,31 @@ _BENT = Method(
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kernels:
-    """Both sides' kernels between all anchors; `rows` are the pairs of the moments."""
+    """Both sides' kernels between all anchors, and the best similarity map; `rows` are the pairs of the moments."""
 
     moments: Moments
     rows: Pairs
     source: Array
     target: Array
+    turn: Array
 
     @staticmethod
     def of(moments: Moments, rows: Pairs) -> _Kernels:
         source = _kernel(rows.source, moments.source_mean, _width(moments))
         target = _kernel(rows.target, moments.target_mean, _width(moments.swapped()))
-        return _Kernels(moments, rows, source, target)
+        turn = solve.shrunk(moments, alpha=np.inf).matrix  # in what the anchors span
+        return _Kernels(moments, rows, source, target, turn)
 
     def map(self, alpha: float) -> LocalMap:
         """Return the map for one penalty."""
+        return next(self.maps([alpha]))
+
+    def maps(self, alphas: Sequence[float]) -> Iterator[LocalMap]:
+        """Yield the map for one penalty after another; the Gram matrices are decomposed once."""
+        for alpha, canonical in zip(alphas, canonical_path(self.moments, alphas), strict=True):
+            yield self._map(alpha, canonical)
+
+    def _map(self, alpha: float, canonical: Canonical) -> LocalMap:
         moments, rows = self.moments, self.rows
         root = np.sqrt(rows.weights)[:, None]
         penalty = alpha * moments.weight / moments.dim_source
@@ -229,11 +242,10 @@ class _Kernels:
         spread = (rows.weights[:, None] * unseen).T @ unseen
         width = _width(moments)
         matrix = ((rows.source - moments.source_mean) / width).T @ dual / width
-        canonical = Canonical.of(moments, alpha)
         short = shortness(moments, canonical.weighted(0.5)[1], alpha, rows)
         affine = AffineMap(
             moments.source_mean,
-            matrix + _turned(moments, float(spread.trace())),
+            matrix + _turned(self.turn, moments, float(spread.trace())),
             found_score(spread, moments) * short,
             LOCAL,
             canonical_evidence(moments, canonical, alpha, 0.5),
@@ -264,9 +276,8 @@ def _least_squares_scale(fitted: Array, target: Array, weights: Array) -> float:
     return along / size if along > 0 else 1.0
 
 
-def _turned(moments: Moments, size: float) -> Array:
-    """Return the matrix of the best similarity map, in what the anchors span, as long as its part of a mapped row."""
-    turn = solve.shrunk(moments, alpha=np.inf).matrix
+def _turned(turn: Array, moments: Moments, size: float) -> Array:
+    """Return the matrix of a similarity map, as long as its part of a mapped row."""
     own = float(((moments.xx @ turn) * turn).sum())
     return turn * (_TURNED * float(np.sqrt(size / own)) if own > 0 else 0.0)
 

@@ -14,6 +14,7 @@ from latalign import comparison, evaluation, heldout
 from latalign._rowsum import AnyPrecision, Buffers, Place
 from latalign._validation import Rows, as_generator, require_folds
 from latalign.agreement import Progress, measured, require_way
+from latalign.bending import require_few
 from latalign.dealing import Deal, deal_out, deal_out_on
 from latalign.engine import Engine, named_anywhere
 from latalign.heldout import HeldoutFit
@@ -138,6 +139,8 @@ def fit_files(
                 "and place"
             )
         del options["precision"]
+        if id_column is None:
+            require_few(open_rows(source).rows or 0)  # before they are loaded
         with limited(threads):
             X, Y = read_pairs(source, target, id_column=id_column, unmatched=unmatched)
             if refuse_unrelated:
