@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from latalign.io import ipc, npy, parquet
 from latalign.io.extras import pyarrow
 from latalign.io.protocol import Location
+from latalign.io.tables import NoSuchColumn
 
 _TABLES = {".parquet": parquet.column_of, ".arrow": ipc.column_of, ".feather": ipc.column_of}
 _FORMS = (
@@ -77,13 +78,13 @@ def read_relevant(file: str | PathLike[str] | Location, *, texts: bool = False) 
 
 def ids_beside(location: Location, column: str) -> NDArray[Any] | None:
     """Return the ids that stand beside a column of a table; None where it is no table, or has no such column."""
-    if location.name is None:
+    table = _TABLES.get(location.path.suffix.lower())
+    if location.name is None or table is None:
         return None
     try:
-        found = _TABLES[location.path.suffix.lower()](location, column)
-    except ValueError:
+        return table(location, column).to_numpy()
+    except NoSuchColumn:
         return None
-    return found.to_numpy()
 
 
 def _values(location: Location, name: str) -> list[Any]:

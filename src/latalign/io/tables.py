@@ -207,10 +207,14 @@ def type_of_ids(schema: Any, column: str, path: Path, what: str) -> Any:
     return kind
 
 
+class NoSuchColumn(ValueError):
+    """A table has no column of that name."""
+
+
 def require_column(schema: Any, column: str, path: Path) -> None:
-    """Raise a ValueError that names the columns there are, where this one is not among them."""
+    """Raise a NoSuchColumn, a ValueError, that names the columns there are, where this one is not among them."""
     if column not in schema.names:
-        raise ValueError(f"{path} has no column {column!r}; it has: {', '.join(schema.names)}")
+        raise NoSuchColumn(f"{path} has no column {column!r}; it has: {', '.join(schema.names)}")
 
 
 def cut(batches: Iterable[Any], start: int, stop: int | None) -> Iterator[Any]:
